@@ -1,0 +1,1 @@
+"""Where it runs: the embedded stack, and files for Docker, Kubernetes and clouds."""

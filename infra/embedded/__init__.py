@@ -1,0 +1,1 @@
+"""Kafka, TimescaleDB and Flink on one machine, from packages alone, kept running by one supervisor process."""

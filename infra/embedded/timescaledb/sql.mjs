@@ -1,0 +1,70 @@
+// A small reader of SQL text: finds what touches session state, and renames prepared statements.
+// It knows strings, dollar quotes, comments and identifiers, so words inside data are never mistaken for statements.
+
+const SUSPECT =
+  /\b(?:copy|prepare|execute|deallocate|discard|listen|unlisten|reset|temp|temporary|pg_temp|hold|currval|lastval)\b|authorization|set_config|advisory_lock|\bset\s+(?:session\s+|local\s+)?"?\w+"?\s*\./i;
+
+const TOKEN =
+  /\s+|--[^\n]*|\/\*|[eE]'(?:[^'\\]|\\[\s\S]|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$|[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*|\d+|;|./gsy;
+
+/** Whether the text needs a closer look at all; almost no statement does. */
+export const suspicious = (text) => SUSPECT.test(text);
+
+function commentEnd(text, start) {
+  let depth = 0;
+  const edge = /\/\*|\*\//g;
+  edge.lastIndex = start;
+  for (let hit = edge.exec(text); hit; hit = edge.exec(text)) {
+    depth += hit[0] === '/*' ? 1 : -1;
+    if (depth === 0) return edge.lastIndex;
+  }
+  return text.length;
+}
+
+/** Statements of the text, each a list of tokens {text, start, end}; white space, comments and `;` left out. */
+export function statements(text) {
+  const found = [];
+  let current = [];
+  TOKEN.lastIndex = 0;
+  while (TOKEN.lastIndex < text.length) {
+    const start = TOKEN.lastIndex;
+    const token = TOKEN.exec(text)[0];
+    if (token === '/*') {
+      TOKEN.lastIndex = commentEnd(text, start);
+      continue;
+    }
+    if (/^\s|^--/.test(token)) continue;
+    if (token === ';') {
+      if (current.length) found.push(current);
+      current = [];
+      continue;
+    }
+    let end = TOKEN.lastIndex;
+    if (token[0] === '$' && token.length > 1) {
+      const close = text.indexOf(token, end);
+      end = close < 0 ? text.length : close + token.length;
+      TOKEN.lastIndex = end;
+    }
+    current.push({ text: text.slice(start, end), start, end });
+  }
+  if (current.length) found.push(current);
+  return found;
+}
+
+/** Lower case as PostgreSQL folds it in a multi-byte encoding: ASCII letters only. */
+export const lowerCase = (text) => text.replace(/[A-Z]+/g, (letters) => letters.toLowerCase());
+
+/** A name as PostgreSQL stores it: folded to lower case unless quoted. */
+export function identifier(token) {
+  return token[0] === '"' ? token.slice(1, -1).replaceAll('""', '"') : lowerCase(token);
+}
+
+export const quoteIdentifier = (name) => `"${name.replaceAll('"', '""')}"`;
+export const quoteLiteral = (value) =>
+  value.includes('\\') ? `E'${value.replaceAll('\\', '\\\\').replaceAll("'", "''")}'` : `'${value.replaceAll("'", "''")}'`;
+
+/** SQL that fails with the given state: lets the database itself end the transaction as for any other error. */
+export function raise(code, text, hint) {
+  const options = `ERRCODE = ${quoteLiteral(code)}, MESSAGE = ${quoteLiteral(text)}, HINT = ${quoteLiteral(hint)}`;
+  return `DO $gate$ BEGIN RAISE EXCEPTION USING ${options}; END $gate$`;
+}

@@ -1,0 +1,1 @@
+"""Flink jobs, and the command line that runs them."""

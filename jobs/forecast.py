@@ -1,0 +1,74 @@
+"""Forecast: meter.readings → quarter hours → shards → ONNX → forecasts, on the topic and in the database.
+
+    flink run -py jobs/forecast.py --kafka HOST:PORT --database-url postgresql://…
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from jobs.flink_sql import statements
+from jobs.job_settings import JobSettings
+from jobs.launch import launch, table_environment
+from jobs.tables import create_readings, create_shards, create_sink
+from operators.forecaster import SHIPPED_MODEL, Forecaster, shipped_sha256
+
+NAME = "energyai-forecast"
+
+
+def model(settings: JobSettings) -> tuple[bytes, str]:
+    """The model's bytes and checksum, verified here: a bad one must not become a job that restarts for ever.
+
+    Raises:
+        ModelError: no file, another checksum, or no usable model.
+    """
+    path = Path(settings.model) if settings.model else SHIPPED_MODEL
+    expected = settings.model_sha256 or (None if settings.model else shipped_sha256())
+    loaded = Forecaster.load(path, expected)
+    return path.read_bytes(), loaded.sha256
+
+
+def build(t_env: Any, stream: Any, settings: JobSettings) -> None:
+    """The job: readings → texts of a shard and quarter hour → forecasts due → database → topic."""
+    from pyflink.common.typeinfo import Types
+    from pyflink.table import Schema
+
+    from operators.shard_function import ForecastShard, StoreForecasts
+
+    create_readings(t_env, settings, group=NAME, event_time=True)
+    create_shards(t_env, settings)
+    create_sink(t_env, settings, "forecasts", "forecasts")
+
+    texts = t_env.to_data_stream(t_env.from_path("shard_texts"))
+    issued = (
+        texts.key_by(lambda row: row[0], key_type=Types.INT())
+        .process(ForecastShard(*model(settings)))
+        .uid("forecast-shard")
+        .name("forecast shard")
+        .map(StoreForecasts(settings.database_url), output_type=Types.STRING())
+        .uid("forecast-store")
+        .name("forecast store")
+    )
+    schema = Schema.new_builder().column_by_expression("messages", "f0").build()
+    t_env.create_temporary_view("issued", t_env.from_data_stream(issued, schema))
+
+    job = t_env.create_statement_set()
+    for statement in statements("forecast"):
+        job.add_insert_sql(statement)
+    job.attach_as_datastream()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Submits the job."""
+    settings = JobSettings.parse(argv, __doc__ or "")
+    model(settings)
+    stream, t_env = table_environment(settings, NAME)
+    build(t_env, stream, settings)
+    return launch(NAME, lambda: stream.execute_async(NAME))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,51 @@
+"""Ingest: meter.readings → reading and its energy, or the dead letter. Validation is SQL on the JVM.
+
+    flink run -py jobs/ingest.py --kafka HOST:PORT --database-url postgresql://…
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from jobs.flink_sql import statements
+from jobs.job_settings import JobSettings
+from jobs.launch import launch, table_environment
+from jobs.tables import create_readings, create_sink
+from operators.sinks import write_readings, write_rejected
+
+NAME = "energyai-ingest"
+
+BATCHES = {
+    # Rows of one call, and so of one transaction: the database's cost is by transaction as much as by row.
+    "python.fn-execution.arrow.batch.size": "10000",
+    "python.fn-execution.bundle.size": "10000",
+    "python.fn-execution.bundle.time": "200",
+}
+
+
+def build(t_env: Any, settings: JobSettings) -> Any:
+    """The job's statements: source → validated readings → store, rejected records → store and dead letter."""
+    create_readings(t_env, settings, group=NAME, event_time=False)
+    create_sink(t_env, settings, "dead_letters", "meter.readings.rejected")
+    t_env.create_temporary_function("write_readings", write_readings(settings.database_url))
+    t_env.create_temporary_function("write_rejected", write_rejected(settings.database_url))
+    job = t_env.create_statement_set()
+    for statement in statements("ingest"):
+        if statement.startswith("INSERT"):
+            job.add_insert_sql(statement)
+        else:
+            t_env.execute_sql(statement)
+    return job
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Submits the job."""
+    settings = JobSettings.parse(argv, __doc__ or "")
+    _, t_env = table_environment(settings, NAME, BATCHES)
+    return launch(NAME, build(t_env, settings).execute)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

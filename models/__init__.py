@@ -1,0 +1,1 @@
+"""Forecasters: features to quantiles, training, evaluation, and the shipped ONNX model."""

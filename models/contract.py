@@ -1,0 +1,50 @@
+"""The contract of an architecture: one file each in this folder, all trained, judged and exported by the same code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.features import Inputs
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Training rows: inputs of `operators.features.model_inputs`, and what came after, in units of each row's scale."""
+
+    inputs: Inputs
+    target: NDArray[np.float32]
+    """[m, 24], NaN = missing."""
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How long to train, and from which seed."""
+
+    seed: int
+    steps: int
+    device: str = "cpu"
+    limit_s: float | None = None
+    """Stop in good order by then; None: never. A limit that is met makes the result depend on the machine's speed."""
+
+
+class Architecture(Protocol):
+    """A forecaster that can be trained and exported."""
+
+    name: str
+
+    def fit(self, batches: Iterator[Batch], how: Fit, progress: Callable[[float, float], None]) -> bool:
+        """Trains; calls `progress(done share, loss)`; True when the whole training ran, False when time was up."""
+        ...
+
+    def predict(self, inputs: Inputs) -> NDArray[np.float32]:
+        """Quantiles in units of the scale, non-decreasing: [m, 9, 24]."""
+        ...
+
+    def to_onnx(self) -> bytes:
+        """One ONNX file: inputs `window` and `extra`, output `quantiles`, any number of rows."""
+        ...

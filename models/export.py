@@ -1,0 +1,85 @@
+"""From a trained architecture to one verified ONNX file, without a trace of the machine that made it."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+import onnxruntime as ort
+from numpy.typing import NDArray
+
+from models.contract import Architecture
+from operators.features import FEATURE_SET, QUANTILES, Inputs
+
+TOLERANCE = 1e-5
+"""Largest difference between the export and its trainer, relative to a level of one."""
+
+MAX_BYTES = 2_000_000
+
+
+class ExportError(RuntimeError):
+    """The exported file does not do what the trained model does; nothing was written."""
+
+
+@dataclass(frozen=True)
+class Exported:
+    """A verified model file."""
+
+    content: bytes
+    model_id: str
+    """Architecture, features and the first 8 digits of the graph's SHA-256."""
+    opset: int
+    difference: float
+    """Largest difference found between file and trainer, relative to a level of one."""
+
+
+def export(architecture: Architecture, probe: Inputs) -> Exported:
+    """Exports and checks against the trainer.
+
+    Args:
+        architecture: trained.
+        probe: real inputs to compare on, n rows.
+
+    Raises:
+        ExportError: the difference is beyond `TOLERANCE`, quantiles cross, or the file is too large.
+    """
+    model = onnx.load_from_string(architecture.to_onnx())
+    _strip(model)
+    digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
+    model_id = f"{architecture.name}-{FEATURE_SET}-{digest[:8]}"
+    levels = ",".join(str(level) for level in QUANTILES)
+    for key, value in (("model_id", model_id), ("feature_set", FEATURE_SET), ("quantiles", levels)):
+        model.metadata_props.add(key=key, value=value)
+    onnx.checker.check_model(model)
+    content = model.SerializeToString(deterministic=True)
+    if len(content) > MAX_BYTES:
+        raise ExportError(f"the model is {len(content)} bytes, more than {MAX_BYTES}: make it narrower")
+    expected = architecture.predict(probe)
+    found = _run(content, probe)
+    difference = float(np.max(np.abs(found - expected) / np.maximum(1.0, np.abs(expected))))
+    if not difference <= TOLERANCE:
+        raise ExportError(f"the export differs from the trained model by {difference:.1e}, more than {TOLERANCE:.0e}")
+    if (np.diff(found, axis=1) < 0).any():
+        raise ExportError("the exported model's quantiles cross")
+    return Exported(content, model_id, model.opset_import[0].version, difference)
+
+
+def _run(content: bytes, inputs: Inputs) -> NDArray[np.float32]:
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = 1
+    session = ort.InferenceSession(content, options, providers=["CPUExecutionProvider"])
+    return np.asarray(session.run(["quantiles"], inputs)[0])
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Exporters write source lines and paths into every node: they leak the machine and change the checksum."""
+    model.doc_string = ""
+    del model.metadata_props[:]
+    graph = model.graph
+    graph.doc_string = ""
+    del graph.value_info[:]
+    for part in (graph, *graph.node, *graph.input, *graph.output, *graph.initializer):
+        part.doc_string = ""
+        del part.metadata_props[:]

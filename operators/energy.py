@@ -1,0 +1,315 @@
+"""Energy of quarter-hours from meter readings: pure, for many series at once, a function of the set of readings alone.
+
+A series is one kind of one register of one meter, given as a number; names stay outside. Times are epoch milliseconds
+UTC, energies kWh, powers kW. `derive` takes a whole history or continues from a `Carry`, with bit-equal results: sums
+are folded in the order of time either way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from operators.increments import (
+    Bools,
+    Event,
+    Events,
+    Floats,
+    Ints,
+    Rows,
+    Stretches,
+    instant_stretches,
+    interval_stretches,
+    limit_kwh,
+    register_stretches,
+)
+from operators.readings import Kind, Quality, Readings
+
+SLOT_MS = 900_000
+NEVER = np.iinfo(np.int64).min
+
+
+@dataclass(frozen=True)
+class SeriesConfig:
+    """What is known of each series, by number: `kind` int8 [s]; `register_max` kWh and `max_kw` float64 [s], or NaN."""
+
+    kind: NDArray[np.int8]
+    register_max: Floats
+    max_kw: Floats
+
+    @classmethod
+    def of_kinds(cls, kind: NDArray[np.int8]) -> SeriesConfig:
+        """Series of whose meters nothing is configured."""
+        unknown = np.full(len(kind), np.nan)
+        return cls(kind, unknown, unknown)
+
+
+@dataclass(frozen=True)
+class Carry:
+    """Where each series stands, all [s]: enough to go on with later readings only.
+
+    `last_ms` is the time of the last reading that is not invalid (`NEVER`: none yet), `mark` a counter's high-water
+    mark or the power, `estimated` its quality; `kwh`, `covered_ms`, `readings` are the sums of the slot of `last_ms`.
+    """
+
+    last_ms: Ints
+    mark: Floats
+    estimated: Bools
+    kwh: Floats
+    covered_ms: Ints
+    readings: Ints
+
+    @classmethod
+    def empty(cls, n_series: int) -> Carry:
+        """The state before any reading."""
+        zeros = np.zeros(n_series, np.int64)
+        return cls(
+            np.full(n_series, NEVER), np.zeros(n_series), np.zeros(n_series, np.bool_), np.zeros(n_series),
+            zeros, zeros.copy(),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Slots:
+    """Energy by (series, slot), sorted; a slot of which nothing is known has no row."""
+
+    series: Ints
+    slot_ms: Ints
+    """Start of the slot."""
+    kwh: Floats
+    covered_ms: Ints
+    """How much of the slot was measured, 0 … 900,000."""
+    readings: Ints
+    """Readings that ended a stretch in (slot, slot + 15 min]."""
+
+    def __len__(self) -> int:
+        return len(self.slot_ms)
+
+
+@dataclass(frozen=True)
+class Derived:
+    """Result of `derive`: the touched slots in full, what was odd, and where each series stands now."""
+
+    slots: Slots
+    events: Events
+    carry: Carry
+
+
+def _rows(
+    series: Ints, ts_ms: Ints, value: Floats, interval_ms: Ints, quality: NDArray[np.int8], *, carry: Carry
+) -> Rows:
+    valid = (quality != Quality.INVALID) & np.isfinite(value)
+    s, t, v, length = series[valid], ts_ms[valid], value[valid], interval_ms[valid]
+    estimated, carried = quality[valid] == Quality.ESTIMATED, np.zeros(len(s), np.bool_)
+    known = np.unique(s)
+    known = known[carry.last_ms[known] != NEVER]
+    if len(known):
+        s = np.concatenate([known, s])
+        t = np.concatenate([carry.last_ms[known], t])
+        v = np.concatenate([carry.mark[known], v])
+        length = np.concatenate([np.zeros(len(known), np.int64), length])
+        estimated = np.concatenate([carry.estimated[known], estimated])
+        carried = np.concatenate([np.ones(len(known), np.bool_), carried])
+    rows = Rows(s, t, v, length, estimated, carried)
+    step_series, step_time = np.diff(s), np.diff(t)
+    if np.any((step_series < 0) | ((step_series == 0) & (step_time < 0))):
+        rows = rows.take(np.lexsort((t, s)))
+        step_series, step_time = np.diff(rows.series), np.diff(rows.ts_ms)
+    if np.any((step_series == 0) & (step_time == 0)):
+        raise ValueError("two readings of a series at one time: resolve() them first")
+    if np.any(rows.carried[1:] & (step_series == 0)):
+        raise ValueError("a reading is older than the carried state: derive its series from the stored readings")
+    return rows
+
+
+def _pieces(stretches: Stretches) -> tuple[Ints, Ints, Floats, Ints, Ints]:
+    """Cut stretches at slot borders: (series, slot number, kWh, measured ms, readings), in the same order."""
+    first = stretches.start_ms // SLOT_MS
+    count = (stretches.end_ms - 1) // SLOT_MS - first + 1
+    i = np.repeat(np.arange(len(count)), count)
+    within = np.arange(len(i)) - np.repeat(np.cumsum(count) - count, count)
+    slot = first[i] + within
+    start, end = stretches.start_ms[i], stretches.end_ms[i]
+    low, high = np.maximum(start, slot * SLOT_MS), np.minimum(end, (slot + 1) * SLOT_MS)
+    length = end - start
+    a, b = (low - start) / length, (high - start) / length
+    share = (high - low) / length
+    kwh = stretches.kwh[i] * share + stretches.tilt[i] * ((b - a) * (b + a) - share)
+    measured = np.where(stretches.measured[i], high - low, 0)
+    readings = np.where(high == end, stretches.readings[i], 0)
+    return stretches.series[i], slot, kwh, measured, readings
+
+
+def _fold(pieces: tuple[Ints, Ints, Floats, Ints, Ints], carry: Carry) -> Slots:
+    """Sum pieces by (series, slot), in their order, after what the carried slot already holds."""
+    series, slot, kwh, measured, readings = pieces
+    if not len(series):
+        none = np.zeros(0, np.int64)
+        return Slots(none, none, np.zeros(0), none, none)
+    first = np.flatnonzero(np.concatenate([[True], np.diff(series) != 0]))
+    owner = series[first]
+    same = (carry.last_ms[owner] != NEVER) & (carry.last_ms[owner] // SLOT_MS == slot[first])
+    at, owner = first[same], owner[same]
+    if len(at):
+        series, slot = np.insert(series, at, owner), np.insert(slot, at, slot[at])
+        kwh = np.insert(kwh, at, carry.kwh[owner])
+        measured = np.insert(measured, at, carry.covered_ms[owner])
+        readings = np.insert(readings, at, carry.readings[owner])
+    change = np.concatenate([[True], (np.diff(series) != 0) | (np.diff(slot) != 0)])
+    group = np.cumsum(change) - 1
+    first = np.flatnonzero(change)
+    # bincount adds one by one in order: the same rounding whether a slot is summed at once or in parts.
+    return Slots(
+        series[first], slot[first] * SLOT_MS, np.bincount(group, kwh).astype(np.float64),
+        np.bincount(group, measured).astype(np.int64), np.bincount(group, readings).astype(np.int64),
+    )  # fmt: skip
+
+
+def _carry_on(rows: Rows, mark: Floats, slots: Slots, carry: Carry) -> Carry:
+    """Where the series stand after `rows`; those without a row stay as they were."""
+    last = np.flatnonzero(np.concatenate([np.diff(rows.series) != 0, [True]])) if len(rows.series) else np.zeros(0, int)
+    series, last_ms = rows.series[last], rows.ts_ms[last]
+    new = Carry(
+        carry.last_ms.copy(), carry.mark.copy(), carry.estimated.copy(),
+        carry.kwh.copy(), carry.covered_ms.copy(), carry.readings.copy(),
+    )  # fmt: skip
+    old_slot = carry.last_ms[series] // SLOT_MS
+    new.last_ms[series], new.mark[series], new.estimated[series] = last_ms, mark[last], rows.estimated[last]
+    moved = series[(carry.last_ms[series] == NEVER) | (old_slot != last_ms // SLOT_MS)]
+    for column in (new.kwh, new.covered_ms, new.readings):
+        column[moved] = 0
+    if len(slots):
+        end = np.flatnonzero(np.concatenate([np.diff(slots.series) != 0, [True]]))
+        end = end[slots.slot_ms[end] // SLOT_MS == new.last_ms[slots.series[end]] // SLOT_MS]
+        owner = slots.series[end]
+        new.kwh[owner], new.covered_ms[owner], new.readings[owner] = (
+            slots.kwh[end], slots.covered_ms[end], slots.readings[end],
+        )  # fmt: skip
+    return new
+
+
+def _drop_absurd(rows: Rows, kind: NDArray[np.int8], max_kw: Floats) -> tuple[Rows, Events]:
+    """Leave out intervals and powers beyond what the meter can carry (counters are judged by their increments)."""
+    span = np.where(kind == Kind.INTERVAL, rows.interval_ms, 3_600_000)
+    absurd = (kind != Kind.REGISTER) & ~rows.carried & (np.abs(rows.value) > limit_kwh(max_kw[rows.series], span))
+    at = np.flatnonzero(absurd)
+    code = np.full(len(at), Event.IMPLAUSIBLE, np.int8)
+    events = Events(rows.series[at], rows.ts_ms[at], code, np.zeros(len(at)), rows.value[at], np.zeros(len(at)))
+    return (rows.take(~absurd) if len(at) else rows), events
+
+
+def derive(
+    series: Ints,
+    ts_ms: Ints,
+    value: Floats,
+    interval_ms: Ints,
+    quality: NDArray[np.int8],
+    *,
+    config: SeriesConfig,
+    carry: Carry | None = None,
+) -> Derived:
+    """Energy of the quarter-hours that the readings touch.
+
+    Rules (see `operators.increments`): counters count what they rise above their high-water mark, resets and rollovers
+    accounted for, spread evenly between two readings; powers are joined by the trapezoid up to an hour apart; an
+    interval counts over the time before `ts_ms`. Invalid readings enter nothing; estimated ones count as energy, not as
+    measured.
+
+    Args:
+        series: number of each reading's series, 0 … s-1; columns of n readings in any order, of the kind that
+            `config.kind` says, at most one of a series at a time (`resolve`).
+        ts_ms: epoch milliseconds UTC.
+        value: kWh, or kW for powers.
+        interval_ms: length of intervals, else 0.
+        quality: `Quality`.
+        config: by series number.
+        carry: state from earlier readings; each reading must then be later than its series' `last_ms`.
+
+    Returns:
+        Every slot that gained energy (with `carry`: in full, what it held before included), events, and the new state.
+
+    Raises:
+        ValueError: two readings of a series at one time, or one that is older than the carried state.
+    """
+    if carry is None:
+        carry = Carry.empty(len(config.kind))
+    rows = _rows(series, ts_ms, value, interval_ms, quality, carry=carry)
+    rows, absurd = _drop_absurd(rows, config.kind[rows.series], config.max_kw)
+    kind = config.kind[rows.series]
+    mark = rows.value.copy()
+    parts: list[tuple[Ints, Ints, Floats, Ints, Ints]] = []
+    odd = [absurd]
+    for each in np.unique(kind).tolist():
+        index = np.flatnonzero(kind == each)
+        part = rows if len(index) == len(kind) else rows.take(index)
+        if each == Kind.REGISTER:
+            stretches, events, mark[index] = register_stretches(part, config.register_max, config.max_kw)
+            odd.append(events)
+        elif each == Kind.INSTANT:
+            stretches = instant_stretches(part)
+        else:
+            stretches = interval_stretches(part)
+        parts.append(_pieces(stretches))
+    pieces = _join(parts)
+    slots = _fold(pieces, carry)
+    return Derived(slots, _join_events(odd), _carry_on(rows, mark, slots, carry))
+
+
+def _join(parts: list[tuple[Ints, Ints, Floats, Ints, Ints]]) -> tuple[Ints, Ints, Floats, Ints, Ints]:
+    if len(parts) == 1:
+        return parts[0]
+    none = np.zeros(0, np.int64)
+    parts = [(none, none, np.zeros(0), none, none), *parts]
+    series, slot, kwh, measured, readings = (np.concatenate(column) for column in zip(*parts, strict=True))
+    # Each series is in one part, in order: sorting by series alone keeps the order of time.
+    order = np.argsort(series, kind="stable")
+    return series[order], slot[order], kwh[order], measured[order], readings[order]
+
+
+def _join_events(parts: list[Events]) -> Events:
+    names = ("series", "ts_ms", "code", "before", "after", "kwh")
+    joined = Events(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
+    order = np.lexsort((joined.ts_ms, joined.series))
+    return Events(*(getattr(joined, name)[order] for name in names))
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """Result of `resolve`: positions that stay (int64, sorted by series and time), and what became of the rest."""
+
+    keep: Ints
+    repeated: int
+    superseded: int
+    conflicts: Ints
+    """Positions that lost against an equal revision with a greater value."""
+
+
+def resolve(series: Ints, readings: Readings) -> Resolved:
+    """Of several readings of a series (here: of one register of one meter) at one time, the one that counts.
+
+    The higher revision; of equal revisions the greater value; of equal values (repeats) the greater kind, interval and
+    quality, so that the result does not depend on order. `series` int64 [n] numbers the (meter, register) of each row.
+    """
+    r = readings
+    order = np.lexsort((r.quality, r.interval_ms, r.kind, r.value, r.revision, r.ts_ms, series))
+    s, t = series[order], r.ts_ms[order]
+    last = np.concatenate([(np.diff(s) != 0) | (np.diff(t) != 0), [True]]) if len(order) else np.zeros(0, np.bool_)
+    winners = np.flatnonzero(last)
+    if len(winners) == len(order):
+        return Resolved(order, 0, 0, np.zeros(0, np.int64))
+    losers = np.flatnonzero(~last)
+    winner = order[winners[np.searchsorted(winners, losers)]]
+    loser = order[losers]
+    superseded = r.revision[loser] < r.revision[winner]
+    conflict = ~superseded & (r.value[loser] != r.value[winner])
+    # Equal losers of one conflict are one conflict and repeats: counted by their value, not by how often they came.
+    repeat_of_next = np.zeros(len(order), np.bool_)
+    repeat_of_next[:-1] = ~last[:-1] & (r.value[order][:-1] == r.value[order][1:]) & (
+        r.revision[order][:-1] == r.revision[order][1:]
+    )  # fmt: skip
+    repeated = repeat_of_next[losers]
+    return Resolved(
+        order[winners], int(repeated.sum()), int((superseded & ~repeated).sum()), loser[conflict & ~repeated]
+    )

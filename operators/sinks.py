@@ -1,0 +1,112 @@
+"""Thin Flink wrappers of the columnar store: a vectorised function that is done with rows when they are committed.
+
+Flink finishes the running bundle of a Python operator before a checkpoint's barrier passes. So a row whose call has
+returned is in the database, and one whose call has not is read again after a failure; the store's upserts make that
+exactly once. While the database is away the call waits, and back-pressure holds the source.
+"""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import numpy as np
+import orjson
+import pandas as pd
+from pyflink.table import DataTypes
+from pyflink.table.udf import FunctionContext, ScalarFunction, udf
+
+from operators.readings import Readings
+from operators.store import Store
+
+
+class _StoreFunction(ScalarFunction):  # type: ignore[misc]
+    """A function with a connection of its own."""
+
+    def __init__(self, database_url: str) -> None:
+        self._database_url = database_url
+        self._store: Store | None = None
+
+    def open(self, function_context: FunctionContext) -> None:
+        self._store = Store(self._database_url)
+
+    def close(self) -> None:
+        if self._store is not None:
+            self._store.close()
+
+    def is_deterministic(self) -> bool:
+        return False  # The planner may not call it twice, or not at all
+
+    @property
+    def store(self) -> Store:
+        assert self._store is not None, "open() was called"
+        return self._store
+
+
+class _WriteReadings(_StoreFunction):
+    def eval(
+        self,
+        meter_id: pd.Series,
+        register: pd.Series,
+        tenant_id: pd.Series,
+        ts_ms: pd.Series,
+        kind: pd.Series,
+        value: pd.Series,
+        interval_ms: pd.Series,
+        revision: pd.Series,
+        quality: pd.Series,
+        received_ms: pd.Series,
+    ) -> pd.Series:
+        if len(ts_ms):
+            readings = Readings(
+                meter_id.to_numpy(object),
+                register.to_numpy(object),
+                ts_ms.to_numpy(np.int64),
+                kind.to_numpy(np.int8),
+                value.to_numpy(np.float64),
+                interval_ms.to_numpy(np.int64),
+                revision.to_numpy(np.int64),
+                quality.to_numpy(np.int8),
+                tenant_id.to_numpy(object),
+            )
+            # One arrival for the batch: the earliest, so that a replay of the same records can only agree or be later.
+            self.store.write_readings(readings, int(received_ms.min()))
+        return pd.Series(np.ones(len(ts_ms), np.int64))
+
+
+class _WriteRejected(_StoreFunction):
+    def eval(
+        self, topic: pd.Series, partition: pd.Series, offset: pd.Series, reason: pd.Series, detail: pd.Series, raw: pd.Series
+    ) -> pd.Series:
+        texts = [readable(payload) for payload in raw]
+        # PostgreSQL's texts hold no NUL, so such a record stands there as base64, too.
+        stored = [base64.b64encode(payload).decode() if "\0" in text else text for text, payload in zip(texts, raw, strict=True)]
+        details = [text.replace("\0", "\\0") for text in detail]
+        self.store.write_rejected(topic.tolist(), partition.tolist(), offset.tolist(), reason.tolist(), details, stored)
+        names = ("reason", "detail", "topic", "partition", "offset", "raw")
+        columns = (reason, detail, topic, partition, offset, texts)
+        return pd.Series([dead_letter(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)], dtype=object)
+
+
+def readable(payload: bytes | None) -> str:
+    """A record as text: itself when it is UTF-8, else base64 (contract of `meter.readings.rejected`)."""
+    content = payload or b""
+    try:
+        return content.decode()
+    except UnicodeDecodeError:
+        return base64.b64encode(content).decode()
+
+
+def dead_letter(fields: dict[str, Any]) -> str:
+    """One message of `meter.readings.rejected`."""
+    return orjson.dumps(fields, option=orjson.OPT_SERIALIZE_NUMPY).decode()
+
+
+def write_readings(database_url: str) -> Any:
+    """SQL function that stores readings and the energy that follows from them; 1 for each when they are committed."""
+    return udf(_WriteReadings(database_url), result_type=DataTypes.BIGINT(), func_type="pandas")
+
+
+def write_rejected(database_url: str) -> Any:
+    """SQL function that stores rejected records and gives the dead letter's message for each."""
+    return udf(_WriteRejected(database_url), result_type=DataTypes.STRING(), func_type="pandas")

@@ -1,0 +1,25 @@
+-- A topic whose messages Python or SQL has written out already: key and value as texts, exactly once.
+--
+-- Every client reads gzip without more packages. The transaction's timeout must be below the broker's maximum (15 minutes), or the job restarts for ever.
+--
+-- ${table}, ${topic}, ${kafka}, ${transactions}: settings.
+
+CREATE TEMPORARY TABLE ${table} (
+  record_key STRING,
+  record_value STRING
+) WITH (
+  'connector' = 'kafka',
+  'topic' = '${topic}',
+  'properties.bootstrap.servers' = '${kafka}',
+  'properties.transaction.timeout.ms' = '600000',
+  'properties.compression.type' = 'gzip',
+  'properties.compression.gzip.level' = '1',
+  'properties.linger.ms' = '20',
+  'properties.batch.size' = '262144',
+  'key.format' = 'raw',
+  'key.fields' = 'record_key',
+  'value.format' = 'raw',
+  'value.fields-include' = 'EXCEPT_KEY',
+  'sink.delivery-guarantee' = 'exactly-once',
+  'sink.transactional-id-prefix' = '${transactions}'
+);

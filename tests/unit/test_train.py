@@ -1,0 +1,219 @@
+"""Training end to end on a tiny made-up estate, and the parts it is made of."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from models import train
+from models.architectures import load, names
+from models.augment import augmented
+from models.data_sources import CAMBRIDGE_FILE, load_cambridge
+from models.dataset import cut, from_frame, origins, shuffled, split_unseen
+from models.evaluate import nrmse, score, weighted_quantile_loss
+from models.export import ExportError, export
+from operators.features import CONTEXT_HOURS, HORIZON_HOURS, model_inputs
+from operators.forecaster import Forecaster
+
+HOURS = 24 * 70
+
+
+def frame(meters=6):
+    rng = np.random.default_rng(5)
+    index = pd.date_range("2019-12-01", periods=HOURS, freq="h", tz="UTC")
+    day = 2 + np.sin(np.arange(HOURS) * (2 * np.pi / 24))
+    kwh = day[:, None] * 10.0 ** rng.uniform(0, 2, meters) * rng.uniform(0.9, 1.1, (HOURS, meters))
+    kwh[100:110, 0] = 0  # the archive's way of writing a missing reading
+    return pd.DataFrame(kwh.astype(np.float32), index=index, columns=[f"b{i}" for i in range(meters)])
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("estate")
+    frame().to_parquet(folder / CAMBRIDGE_FILE)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def series(data):
+    return load_cambridge(data)
+
+
+def run(data, out, seed=0):
+    arguments = ["--data", str(data), "--out", str(out), "--seed", str(seed), "--rows", "64"]
+    arguments += ["--epochs", "1", "--steps-per-epoch", "30", "--judge-year", "2020"]
+    assert train.main(arguments) == 0
+    return out
+
+
+@pytest.fixture(scope="module")
+def trained(data, tmp_path_factory):
+    return run(data, tmp_path_factory.mktemp("first"))
+
+
+def test_card_tells_how_the_model_was_made(trained, data):
+    card = json.loads((trained / "card.json").read_text())
+    forecaster = Forecaster.load(trained / "forecaster.onnx", card["sha256"])
+    assert card["model_id"] == forecaster.model_id
+    assert card["export_difference"] <= 1e-5
+    assert card["data"]["licence"] == "MIT"
+    assert (card["data"]["meters"], card["data"]["meters_seen"], len(card["data"]["unseen"])) == (6, 5, 1)
+    assert [score["meters"] for score in card["metrics"]] == [5, 1, 5, 1]
+    assert all(score["nrmse"]["model"] > 0 for score in card["metrics"])
+    readable = (trained / "MODEL_CARD.md").read_text()
+    assert card["sha256"] in readable
+    assert card["training"]["command"] in readable
+    assert "--seed" not in card["training"]["command"]  # 0 is what it is without
+    assert "--steps-per-epoch 30" in card["training"]["command"]
+
+
+def test_files_hold_no_path_of_the_machine(trained, data):
+    for file in trained.iterdir():
+        content = file.read_bytes()
+        assert str(data).encode() not in content
+        assert b"site-packages" not in content
+        assert str(trained.parent).encode() not in content
+
+
+def test_same_seed_same_file_other_seed_other_file(trained, data, tmp_path):
+    model = (trained / "forecaster.onnx").read_bytes()
+    assert (run(data, tmp_path / "again") / "forecaster.onnx").read_bytes() == model
+    assert (run(data, tmp_path / "other", seed=1) / "forecaster.onnx").read_bytes() != model
+
+
+def test_folder_without_data_is_one_clear_line(tmp_path, capsys):
+    assert train.main(["--data", str(tmp_path), "--out", str(tmp_path / "out")]) == 2
+    error = capsys.readouterr().err.strip()
+    assert error.startswith("train: ")
+    assert "--data" in error
+    assert "\n" not in error
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("arguments", [["--until", "2019"], ["--epochs", "0"], ["--limit-minutes", "0"]])
+def test_nothing_to_train_is_told(data, tmp_path, capsys, arguments):
+    assert train.main(["--data", str(data), "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert "train: " in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_interrupted_training_writes_nothing(data, tmp_path, monkeypatch, capsys):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(train, "augmented", interrupted)
+    assert train.main(["--data", str(data), "--out", str(tmp_path / "out")]) == 130
+    assert "interrupted" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_limit_ends_training_in_good_order(data, tmp_path):
+    arguments = ["--data", str(data), "--out", str(tmp_path), "--limit-minutes", "0.02", "--judge-year", "2020"]
+    assert train.main(arguments) == 0
+    assert json.loads((tmp_path / "card.json").read_text())["training"]["whole"] is False
+
+
+def test_export_that_differs_from_its_trainer_is_refused(series):
+    network = load("mlp")
+    batches = train.batches(series, origins(series, 0, 700), seed=0, steps=2, rows=16)
+    network.fit(batches, train.Fit(seed=0, steps=2), lambda share, loss: None)
+    windows = cut(series, origins(series, 0, 700)[:50])
+    inputs, _ = model_inputs(windows.history, windows.issued_at_ms, windows.utc_offset_s)
+    export(network, inputs)
+    predict = network.predict
+    network.predict = lambda inputs: predict(inputs) + np.float32(1e-3)
+    with pytest.raises(ExportError, match="differs"):
+        export(network, inputs)
+
+
+def test_architectures_are_the_files_of_the_folder():
+    assert "mlp" in names()
+    with pytest.raises(ValueError, match="mlp"):
+        load("none")
+
+
+def test_zero_is_missing_in_the_archive(series):
+    assert np.isnan(series.kwh[0, 100:110]).all()
+    assert np.isfinite(series.kwh[1:]).all()
+
+
+def test_local_time_follows_the_zone():
+    index = pd.date_range("2019-03-31", periods=4, freq="h", tz="UTC")  # clocks in London go forward at 01:00
+    found = from_frame(pd.DataFrame({"m": np.ones(4)}, index=index), "Europe/London")
+    assert found.utc_offset_s.tolist() == [0, 3600, 3600, 3600]
+    assert found.start_ms == 1_553_990_400_000
+
+
+def test_windows_end_where_told_and_know_nothing_later(series):
+    at = origins(series, 0, 400, stride=5)
+    assert at[:, 1].min() >= CONTEXT_HOURS
+    assert at[:, 1].max() <= 400 - HORIZON_HOURS
+    windows = cut(series, at)
+    later = series.kwh.copy()
+    for row, (meter, hour) in enumerate(at[:40]):
+        changed = later.copy()
+        changed[:, hour:] = -1
+        other = cut(replace(series, kwh=changed), at[row : row + 1])
+        assert np.array_equal(other.history[0], windows.history[row], equal_nan=True)
+        assert np.array_equal(windows.target[row], later[meter, hour : hour + HORIZON_HOURS], equal_nan=True)
+        assert windows.issued_at_ms[row] == series.start_ms + hour * 3_600_000
+
+
+def test_quarter_hour_windows():
+    index = pd.date_range("2021-01-01", periods=96 * 9, freq="15min", tz="UTC")
+    series = from_frame(pd.DataFrame({"m": np.arange(96 * 9)}, index=index), "UTC", 900)
+    windows = cut(series, origins(series, 0, 96 * 9))
+    assert windows.history.shape == (97, 672)
+    assert windows.history[0, -1] + 1 == windows.target[0, 0] == 672
+    assert windows.issued_at_ms[0] == series.start_ms + 7 * 86_400_000
+
+
+def test_split_is_disjoint_whole_and_seeded():
+    seen, unseen = split_unseen(81, 3)
+    assert sorted(seen + unseen) == list(range(81))
+    assert len(unseen) == 16
+    assert split_unseen(81, 3) == (seen, unseen)
+    assert split_unseen(81, 4) != (seen, unseen)
+
+
+def test_batches_are_seeded_and_meters_weigh_the_same():
+    at = np.array([[0, hour] for hour in range(1000)] + [[1, 5]])
+    (pairs,) = shuffled(at, 2000, 1, np.random.default_rng(0))
+    assert 0.45 < (pairs[:, 0] == 1).mean() < 0.55
+    (again,) = shuffled(at, 2000, 1, np.random.default_rng(0))
+    assert np.array_equal(pairs, again)
+
+
+def test_augmented_windows_keep_their_newest_hour_and_shape(series):
+    windows = cut(series, origins(series, 0, HOURS))
+    changed = augmented(windows, np.random.default_rng(0))
+    assert changed.history.shape == windows.history.shape
+    assert changed.target.shape == windows.target.shape
+    assert np.array_equal(np.isnan(changed.history[:, -1]), np.isnan(windows.history[:, -1]))
+    assert not np.isinf(changed.history).any()
+    untouched = augmented(windows, np.random.default_rng(0))
+    assert np.array_equal(untouched.history, changed.history, equal_nan=True)
+
+
+def test_nrmse_of_literal_windows(series):
+    windows = cut(series, origins(series, 0, 400)[:2])
+    target = np.full((2, HORIZON_HOURS), 4.0, dtype=np.float32)
+    target[0, 0] = np.nan
+    windows = replace(windows, target=target, meter=np.array([0, 1]))
+    point = np.full((2, HORIZON_HOURS), 5.0)
+    point[1] = 4.0 - 3.0
+    assert nrmse(windows, point) == pytest.approx(50.0)  # median of 25% and 75%
+    flat = np.repeat(point[:, None], 9, axis=1)
+    # One too high costs 1 - level, three too low cost 3 x level: with levels averaging one half, half of each.
+    expected = (1.0 * 23 + 3.0 * 24) / (4.0 * 47)
+    assert weighted_quantile_loss(windows, flat) == pytest.approx(expected)
+
+
+def test_span_without_windows_is_told(trained, series):
+    forecaster = Forecaster.load(trained / "forecaster.onnx")
+    with pytest.raises(ValueError, match="no window"):
+        score(forecaster, series, "none", range(0, 10, 25))
