@@ -21,7 +21,13 @@ log = logging.getLogger(__name__)
 
 MIGRATIONS = Path(__file__).resolve().parent.parent / "sql" / "timescaledb"
 _FILE = re.compile(r"^(\d{3})_[a-z0-9_]+\.sql$")
-_HOPELESS = ("authentication failed", "no pg_hba.conf entry", "does not exist", "invalid connection option", "invalid dsn")
+_HOPELESS = (
+    "authentication failed",
+    "no pg_hba.conf entry",
+    "does not exist",
+    "invalid connection option",
+    "invalid dsn",
+)
 
 
 class DatabaseError(Exception):
@@ -45,7 +51,7 @@ def connect(url: str, *, wait_s: float = 30.0) -> Connection:
                 raise DatabaseError(f"{reason}; check user, password and database in ENERGYAI_DATABASE_URL") from error
             if time.monotonic() + pause > deadline:
                 raise DatabaseError(
-                    f"no database after {wait_s:.0f} s: {reason}; start one with `energyai up` or set ENERGYAI_DATABASE_URL"
+                    f"no database after {wait_s:.0f} s: {reason}; run `energyai up` or set ENERGYAI_DATABASE_URL"
                 ) from error
             time.sleep(pause)
             pause = min(2.0, pause * 2)
@@ -103,7 +109,7 @@ def migrate(url: str, *, folder: Path = MIGRATIONS, wait_s: float = 30.0) -> lis
     Safe to call from several processes at once: the second waits for the first and finds nothing to do.
 
     Raises:
-        DatabaseError: no database, no TimescaleDB, a failing migration (rolled back), or one that was changed after it ran.
+        DatabaseError: no database, no TimescaleDB, a migration that fails (rolled back) or was changed after it ran.
     """
     migrations = read_migrations(folder)
     with connected(url, wait_s=wait_s, autocommit=True) as connection:
@@ -186,8 +192,8 @@ def _apply(connection: Connection, migration: Migration) -> bool:
 def run_due_policies(url: str, *, wait_s: float = 30.0, everything: bool = False) -> list[str]:
     """Run the policies (refresh, compression, retention) that are due, where no background worker does; what ran.
 
-    For the embedded database: call it every minute or so. When each ran last is kept in table `policy_run`. A policy that
-    fails is logged and tried again when it is next due.
+    For the embedded database: call it every minute or so. When each ran last is kept in table `policy_run`. A policy
+    that fails is logged and tried again when it is next due.
 
     Args:
         url: libpq URL.
@@ -200,7 +206,8 @@ def run_due_policies(url: str, *, wait_s: float = 30.0, everything: bool = False
             """SELECT j.job_id, concat_ws(' ', j.proc_name, j.hypertable_name)
             FROM timescaledb_information.jobs AS j
             LEFT JOIN policy_run AS p ON p.job_id = j.job_id
-            WHERE j.scheduled AND j.job_id >= 1000 AND (%s OR p.ran_at IS NULL OR p.ran_at + j.schedule_interval <= now())
+            WHERE j.scheduled AND j.job_id >= 1000
+                AND (%s OR p.ran_at IS NULL OR p.ran_at + j.schedule_interval <= now())
             ORDER BY j.proc_name DESC, j.job_id""",
             (everything,),
         )

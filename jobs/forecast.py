@@ -10,9 +10,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from jobs import launch
 from jobs.flink_sql import statements
 from jobs.job_settings import JobSettings
-from jobs.launch import launch, table_environment
+from jobs.launch import table_environment
 from jobs.tables import create_readings, create_shards, create_sink
 from operators.forecaster import SHIPPED_MODEL, Forecaster, shipped_sha256
 
@@ -31,7 +32,7 @@ def model(settings: JobSettings) -> tuple[bytes, str]:
     return path.read_bytes(), loaded.sha256
 
 
-def build(t_env: Any, stream: Any, settings: JobSettings) -> None:
+def build(t_env: Any, settings: JobSettings, verified: tuple[bytes, str]) -> None:
     """The job: readings → texts of a shard and quarter hour → forecasts due → database → topic."""
     from pyflink.common.typeinfo import Types
     from pyflink.table import Schema
@@ -45,7 +46,7 @@ def build(t_env: Any, stream: Any, settings: JobSettings) -> None:
     texts = t_env.to_data_stream(t_env.from_path("shard_texts"))
     issued = (
         texts.key_by(lambda row: row[0], key_type=Types.INT())
-        .process(ForecastShard(*model(settings)))
+        .process(ForecastShard(*verified))
         .uid("forecast-shard")
         .name("forecast shard")
         .map(StoreForecasts(settings.database_url), output_type=Types.STRING())
@@ -61,13 +62,17 @@ def build(t_env: Any, stream: Any, settings: JobSettings) -> None:
     job.attach_as_datastream()
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def submit(settings: JobSettings) -> Any:
     """Submits the job."""
-    settings = JobSettings.parse(argv, __doc__ or "")
-    model(settings)
+    verified = model(settings)
     stream, t_env = table_environment(settings, NAME)
-    build(t_env, stream, settings)
-    return launch(NAME, lambda: stream.execute_async(NAME))
+    build(t_env, settings, verified)
+    return stream.execute_async(NAME)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The job's command line."""
+    return launch.main(NAME, argv, __doc__, submit)
 
 
 if __name__ == "__main__":

@@ -9,9 +9,10 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
+from jobs import launch
 from jobs.flink_sql import statements
 from jobs.job_settings import JobSettings
-from jobs.launch import launch, table_environment
+from jobs.launch import table_environment
 from jobs.tables import create_readings, create_sink
 from operators.sinks import write_readings, write_rejected
 
@@ -40,11 +41,15 @@ def build(t_env: Any, settings: JobSettings) -> Any:
     return job
 
 
-def main(argv: Sequence[str] | None = None) -> int:
+def submit(settings: JobSettings) -> Any:
     """Submits the job."""
-    settings = JobSettings.parse(argv, __doc__ or "")
     _, t_env = table_environment(settings, NAME, BATCHES)
-    return launch(NAME, build(t_env, settings).execute)
+    return build(t_env, settings).execute()
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The job's command line."""
+    return launch.main(NAME, argv, __doc__, submit)
 
 
 if __name__ == "__main__":

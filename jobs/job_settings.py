@@ -38,6 +38,10 @@ class JobSettings:
     """Its checksum; empty means the shipped model's card, or any for a model of your own."""
     topic_prefix: str = ""
     """Put before each topic's name, so that several deployments can share a broker."""
+    flink_url: str = ""
+    """REST address of the cluster to submit to; empty under `flink run` and the Web UI, which say it themselves."""
+    savepoint: str = ""
+    """Savepoint or retained checkpoint to start from."""
 
     @classmethod
     def parse(cls, argv: Sequence[str] | None, description: str) -> Self:
@@ -60,10 +64,12 @@ class JobSettings:
             ("model", str, "ONNX model (default: the shipped one)"),
             ("model-sha256", str, "the model's checksum"),
             ("topic-prefix", str, "put before each topic's name"),
+            ("savepoint", str, "savepoint or retained checkpoint to start from"),
         ):
             field = name.replace("-", "_")
             default = kind(os.environ.get(f"ENERGYAI_{field.upper()}", getattr(cls, field)))
             parser.add_argument(f"--{name}", type=kind, default=default, help=f"{text} (default: {default!r})")
+        parser.add_argument("--flink-url", default="", help="cluster to submit to; not needed under `flink run`")
         settings = cls(**vars(parser.parse_args(argv)))
         for field, option in (("kafka", "--kafka"), ("database_url", "--database-url")):
             if not getattr(settings, field):

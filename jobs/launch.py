@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
+from jobs import package, preflight
+from jobs.errors import UserError
 from jobs.job_settings import JobSettings
 
 
@@ -18,28 +21,62 @@ def table_environment(settings: JobSettings, name: str, options: Mapping[str, st
         name: of the job.
         options: Flink options of this job alone; the rest comes from flink-conf.yaml.
     """
+    from pyflink.common import Configuration
     from pyflink.datastream import StreamExecutionEnvironment
     from pyflink.table import StreamTableEnvironment
 
-    stream = StreamExecutionEnvironment.get_execution_environment()
+    own = {"pipeline.name": name, "table.local-time-zone": "UTC", **(options or {})}
+    if settings.savepoint:
+        own["execution.state-recovery.path"] = settings.savepoint
+    if settings.flink_url:
+        address = urlsplit(settings.flink_url)
+        own |= {"execution.target": "remote", "rest.address": str(address.hostname), "rest.port": str(address.port)}
+        # The workers may be on machines that do not have this package.
+        own["python.files"] = str(package.archive())
+    if settings.flink_url:
+        stream = StreamExecutionEnvironment(_remote(own))
+    else:
+        configuration = Configuration()
+        for key, value in own.items():
+            configuration.set_string(key, value)
+        stream = StreamExecutionEnvironment.get_execution_environment(configuration)
     stream.set_parallelism(settings.parallelism)
-    t_env = StreamTableEnvironment.create(stream)
-    t_env.get_config().set("pipeline.name", name)
-    t_env.get_config().set_local_timezone("UTC")
-    for key, value in (options or {}).items():
-        t_env.get_config().set(key, value)
-    return stream, t_env
+    return stream, StreamTableEnvironment.create(stream)
 
 
-def launch(name: str, execute: Callable[[], Any]) -> int:
-    """Submits a job and prints its id as JSON; the caller waits for it, or not.
+def _remote(options: Mapping[str, str]) -> Any:
+    """A Java environment that submits to a cluster: outside of `flink run`, PyFlink itself makes only local ones."""
+    from pyflink.java_gateway import get_gateway
+
+    jvm = get_gateway().jvm
+    configuration = jvm.org.apache.flink.configuration.GlobalConfiguration.loadConfiguration()
+    for key, value in options.items():
+        configuration.setString(key, value)
+    return jvm.org.apache.flink.streaming.api.environment.StreamExecutionEnvironment(configuration)
+
+
+def main(
+    name: str, argv: Sequence[str] | None, description: str | None, submit: Callable[[JobSettings], Any]
+) -> int:
+    """A job's command line: settings, a look at what it needs, submission. Prints the job's id as JSON.
 
     Args:
-        name: the job's name.
-        execute: `TableResult`- or `JobClient`-returning submission.
+        name: of the job.
+        argv: arguments; None takes this process's.
+        description: for `--help`.
+        submit: submits, and returns a TableResult or JobClient.
     """
-    result = execute()
+    try:
+        settings = JobSettings.parse(argv, description or "")
+        preflight.check(settings)
+        result = submit(settings)
+    except Exception as error:
+        if not isinstance(getattr(error, "exit_code", None), int):
+            raise
+        print(f"error: {error}", file=sys.stderr)
+        return int(error.exit_code)  # type: ignore[attr-defined]
     client = result if hasattr(result, "get_job_id") else result.get_job_client()
-    print(json.dumps({"job": name, "job_id": str(client.get_job_id())}))
-    sys.stdout.flush()
+    if client is None:
+        raise UserError(f"{name} was not submitted")
+    print(json.dumps({"job": name, "job_id": str(client.get_job_id())}), flush=True)
     return 0

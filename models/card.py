@@ -42,8 +42,8 @@ and of the model's median; `ratio` is to mean(day, week); `wQL ratio` to the qua
 
 {table(scores)}
 
-**Cost.** {cost["batch_64"]} µs a forecast (24 h × 9 quantiles, features included) in batches of 64,
-{cost["batch_4096"]} µs in batches of 4096; one thread, where it was trained. File: {card["bytes"]} bytes, ONNX opset
+**Cost** (processor time of one thread, where it was trained). {cost["batch_64"]} µs a forecast (24 h × 9 quantiles,
+features included) in batches of 64, {cost["batch_4096"]} µs in batches of 4096. File: {card["bytes"]} bytes, ONNX opset
 {card["opset"]}.
 
 **Checked.** The export differs from the trained network by at most {card["export_difference"]:.1e} of a meter's level.

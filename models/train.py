@@ -37,8 +37,8 @@ BATCH_ROWS = 512
 STEPS_PER_EPOCH = 500
 PROBE_ROWS = 512
 REPRODUCIBLE = (
-    "The same seed, library versions and kind of processor give the same file, byte for byte (tested); another kind "
-    "rounds otherwise, and only the figures agree."
+    "The same seed, library versions and kind of processor give the same file, byte for byte (tested on a small run); "
+    "another kind rounds otherwise, and only the figures agree."
 )
 LIBRARIES = ("torch", "numpy", "onnx", "onnxscript", "onnxruntime", "pandas")
 

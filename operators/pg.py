@@ -27,6 +27,9 @@ HOPELESS = (
 )
 """What a server says at connect that trying again does not change."""
 
+PASSING = ("08", "40", "53", "55", "57", "58", "XX")
+"""Classes of SQLSTATE that may be gone at the next try: connection, deadlock, resources, locks, restart, system."""
+
 MAX_INTERNAL_ERRORS = 8
 """Tries of a statement that fails with an internal error (XX…): some are passing ("tuple concurrently updated")."""
 
@@ -105,6 +108,9 @@ class Session:
             try:
                 result = once(self._connect())
             except (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError) as error:
+                if error.pgcode is not None and error.pgcode[:2] not in PASSING:
+                    self._recover(error)
+                    raise
                 if any(text in str(error) for text in HOPELESS) and error.pgcode is None:
                     raise StoreError(f"cannot use the database: {_line(error)}; check ENERGYAI_DATABASE_URL") from error
                 internal += isinstance(error, psycopg2.InternalError)
@@ -153,8 +159,20 @@ def _line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
+def storable(column: NDArray[np.object_]) -> NDArray[np.object_]:
+    """Text as PostgreSQL can store it: NUL becomes U+FFFD, lone surrogates become question marks."""
+    joined = "".join(column.tolist())
+    if "\x00" not in joined and joined.isprintable():
+        return column
+    return np.array([_clean(text) for text in column.tolist()], object)
+
+
+def _clean(text: str) -> str:
+    return text.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+
+
 def array_literal(column: Sequence[str] | NDArray[Any]) -> str:
-    """A column as the text of a PostgreSQL array; NaN becomes NULL. Text may hold no NUL in PostgreSQL: U+FFFD instead."""
+    """A column as the text of a PostgreSQL array; NaN becomes NULL, NUL (which text may not hold there) U+FFFD."""
     if isinstance(column, np.ndarray) and column.dtype.kind in "biuf":
         body = orjson.dumps(np.ascontiguousarray(column), option=orjson.OPT_SERIALIZE_NUMPY)
         return "{" + body[1:-1].decode() + "}"
@@ -164,8 +182,7 @@ def array_literal(column: Sequence[str] | NDArray[Any]) -> str:
     body_text = '"\n"'.join(texts)
     if body_text.count('"') != 2 * (len(texts) - 1) or "\\" in body_text:
         texts = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]
-    joined = '{"' + '","'.join(texts) + '"}'
-    return joined.replace("\x00", "\ufffd").encode("utf-8", "replace").decode()
+    return _clean('{"' + '","'.join(texts) + '"}')
 
 
 def rows_of(**columns: tuple[str, Sequence[str] | NDArray[Any]]) -> tuple[str, list[Any]]:
@@ -184,7 +201,7 @@ def rows_of(**columns: tuple[str, Sequence[str] | NDArray[Any]]) -> tuple[str, l
     for name, (kind, values) in columns.items():
         if names and isinstance(values, np.ndarray) and len(values) and bool(np.all(values == values[0])):
             value = values[0]
-            constants.append(value.replace("\x00", "\ufffd") if isinstance(value, str) else value.item())
+            constants.append(_clean(value) if isinstance(value, str) else value.item())
             select.append(f"(%s::{kind}) AS {name}")
             continue
         select.append(name)

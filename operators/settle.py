@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from operators.energy import SLOT_MS
-from operators.increments import Floats, Ints, is_anchor
+from operators.increments import Bools, Floats, Ints, is_anchor
 from operators.readings import Kind
 
 OPEN_END = np.iinfo(np.int64).max // 2
@@ -15,7 +15,7 @@ OPEN_END = np.iinfo(np.int64).max // 2
 
 @dataclass(frozen=True)
 class Range:
-    """Rows [first, stop) of a window decide the slots [from_ms, until_ms) in full; `head`: and where the series stands."""
+    """Rows [first, stop) of a window decide the slots [from_ms, until_ms); `head`: and where the series stands."""
 
     first: int
     stop: int
@@ -25,7 +25,7 @@ class Range:
 
 
 def decide(
-    kind: int, ts_ms: Ints, start_ms: Ints, value: Floats, touched: tuple[int, int], complete: tuple[bool, bool]
+    kind: int, ts_ms: Ints, start_ms: Ints, value: Floats, *, touched: tuple[int, int], complete: tuple[bool, bool]
 ) -> Range | None:
     """The rows and slots to derive again after changes of one series, or None where the window must be wider.
 
@@ -53,7 +53,7 @@ def decide(
     return Range(backward[0], stop, backward[1], until_ms, head=stop == len(ts_ms) and complete[1])
 
 
-def _backward(ts_ms: Ints, settled: np.typing.NDArray[np.bool_], low: int, complete: bool) -> tuple[int, int] | None:
+def _backward(ts_ms: Ints, settled: Bools, low: int, complete: bool) -> tuple[int, int] | None:
     """First row needed and first slot that changes: from the reading before `low`."""
     before = int(np.searchsorted(ts_ms, low, "left")) - 1
     if before < 0:
@@ -65,9 +65,7 @@ def _backward(ts_ms: Ints, settled: np.typing.NDArray[np.bool_], low: int, compl
     return (0, from_ms) if complete else None
 
 
-def _forward(
-    ts_ms: Ints, settled: np.typing.NDArray[np.bool_], high: int, complete: bool, *, own: bool
-) -> tuple[int, int] | None:
+def _forward(ts_ms: Ints, settled: Bools, high: int, complete: bool, *, own: bool) -> tuple[int, int] | None:
     """End of the rows needed, and of the slots that change: to the first anchor that no changed reading made.
 
     `own`: a reading is an anchor by itself; otherwise by the step from the one before, which must be later than `high`.

@@ -318,9 +318,7 @@ class Shard:
         none = np.zeros(0)
         shard._introduce(Pieces(series, none, none, none, none, none, none))  # type: ignore[arg-type]
         empty = Carry.empty(0)
-        shard.carry = Carry(
-            *(np.array(state["carry"][f.name], getattr(empty, f.name).dtype) for f in fields(Carry))
-        )
+        shard.carry = Carry(*(np.array(state["carry"][f.name], getattr(empty, f.name).dtype) for f in fields(Carry)))
         for name in ("first_ms", "issued_ms", "short_ms", "long_ms"):
             setattr(shard, name, np.array(state[name], np.int64))
         shard.head = state["head"]

@@ -76,16 +76,27 @@ class _WriteReadings(_StoreFunction):
 
 class _WriteRejected(_StoreFunction):
     def eval(
-        self, topic: pd.Series, partition: pd.Series, offset: pd.Series, reason: pd.Series, detail: pd.Series, raw: pd.Series
+        self,
+        topic: pd.Series,
+        partition: pd.Series,
+        offset: pd.Series,
+        reason: pd.Series,
+        detail: pd.Series,
+        raw: pd.Series,
     ) -> pd.Series:
         texts = [readable(payload) for payload in raw]
         # PostgreSQL's texts hold no NUL, so such a record stands there as base64, too.
-        stored = [base64.b64encode(payload).decode() if "\0" in text else text for text, payload in zip(texts, raw, strict=True)]
+        stored = [
+            base64.b64encode(payload).decode() if "\0" in text else text
+            for text, payload in zip(texts, raw, strict=True)
+        ]
         details = [text.replace("\0", "\\0") for text in detail]
         self.store.write_rejected(topic.tolist(), partition.tolist(), offset.tolist(), reason.tolist(), details, stored)
         names = ("reason", "detail", "topic", "partition", "offset", "raw")
         columns = (reason, detail, topic, partition, offset, texts)
-        return pd.Series([dead_letter(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)], dtype=object)
+        return pd.Series(
+            [dead_letter(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)], dtype=object
+        )
 
 
 def readable(payload: bytes | None) -> str:

@@ -13,7 +13,7 @@ import numpy as np
 
 from jobs.replay.batch import Batch, concat, empty
 
-SORTED_AT_ONCE = 1_000_000
+SORTED_AT_ONCE = 500_000
 """Readings that are sorted in memory; beyond that, sorted runs of so many are spilled to disk and merged."""
 RUN_BLOCK = 50_000
 """Readings of a spilled run that are in memory at a time."""

@@ -55,7 +55,7 @@ SELECT
         ),
         sum(kwh) FILTER (WHERE flow = 31)
     ) AS kwh,
-    sum(readings) AS readings,
+    sum(readings)::bigint AS readings,
     max(covered_s) / 900 AS coverage
 FROM energy_slot
 WHERE flow > 0
@@ -68,7 +68,7 @@ SELECT
     meter_id,
     time_bucket(INTERVAL '1 hour', bucket) AS bucket,
     sum(kwh) AS kwh,
-    sum(readings) AS readings,
+    sum(readings)::bigint AS readings,
     sum(coverage) / 4 AS coverage
 FROM energy_15m
 GROUP BY meter_id, time_bucket(INTERVAL '1 hour', bucket)
@@ -80,7 +80,7 @@ SELECT
     meter_id,
     time_bucket(INTERVAL '1 day', bucket) AS bucket,
     sum(kwh) AS kwh,
-    sum(readings) AS readings,
+    sum(readings)::bigint AS readings,
     sum(coverage) / 24 AS coverage
 FROM energy_hourly
 GROUP BY meter_id, time_bucket(INTERVAL '1 day', bucket)

@@ -82,7 +82,9 @@ class GateHandle:
     first_database_pid: int
     log: list[dict[str, Any]] = field(default_factory=list)
 
-    def connect(self, user: str = "postgres", autocommit: bool = False, **options: Any) -> psycopg2.extensions.connection:
+    def connect(
+        self, user: str = "postgres", autocommit: bool = False, **options: Any
+    ) -> psycopg2.extensions.connection:
         """A new connection; `options` are libpq's."""
         connection = psycopg2.connect(
             host="127.0.0.1", port=self.port, user=user, dbname="postgres", connect_timeout=30, **options

@@ -109,7 +109,9 @@ def test_writers_readers_and_killed_clients(gate: GateHandle) -> None:
         writers.add(write, writer)
     writers.check(240)
     workers.check()
-    assert gate.sql("SELECT count(*), count(DISTINCT (writer, batch, n)) FROM line") == [(WRITERS * batches * rows,) * 2]
+    assert gate.sql("SELECT count(*), count(DISTINCT (writer, batch, n)) FROM line") == [
+        (WRITERS * batches * rows,) * 2
+    ]
     assert gate.sql("SELECT count(*) FROM line WHERE body <> writer || '/' || batch || '/' || n") == [(0,)]
     assert gate.sql("SELECT sum(balance) FROM account") == [(ACCOUNTS * BALANCE,)]
 
@@ -150,7 +152,9 @@ class Journal:
 
 
 def entry_table(handle: GateHandle) -> None:
-    handle.sql("CREATE TABLE IF NOT EXISTS entry (writer int, number int, part int, PRIMARY KEY (writer, number, part))")
+    handle.sql(
+        "CREATE TABLE IF NOT EXISTS entry (writer int, number int, part int, PRIMARY KEY (writer, number, part))"
+    )
     handle.sql("TRUNCATE entry")
 
 
@@ -297,7 +301,9 @@ def test_housekeeping_keeps_the_log_small_and_the_statistics_fresh(tmp_path: Pat
             lambda: any(line.get("event") == "vacuum" and "wide" in line["table"] for line in handle.log), 60, "vacuum"
         )
         assert handle.sql("SELECT reltuples::int FROM pg_class WHERE relname = 'wide'") == [(20000,)]
-        size = sum(file.stat().st_size for file in (tmp_path / "data" / "pgdata" / "pg_wal").iterdir() if file.is_file())
+        size = sum(
+            file.stat().st_size for file in (tmp_path / "data" / "pgdata" / "pg_wal").iterdir() if file.is_file()
+        )
         assert size < 400 * 1024 * 1024
     finally:
         assert handle.stop() == 0

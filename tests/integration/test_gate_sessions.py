@@ -23,9 +23,7 @@ IDLE_TIMEOUT_S = 2.0
 
 @pytest.fixture(scope="module")
 def gate(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GateHandle]:
-    handle = start_gate(
-        tmp_path_factory.mktemp("gate") / "data", "--idle-in-transaction-timeout", str(IDLE_TIMEOUT_S)
-    )
+    handle = start_gate(tmp_path_factory.mktemp("gate") / "data", "--idle-in-transaction-timeout", str(IDLE_TIMEOUT_S))
     handle.sql("CREATE TABLE fact (id int PRIMARY KEY, body text)")
     handle.sql("CREATE ROLE energyai_reader LOGIN; GRANT SELECT ON ALL TABLES IN SCHEMA public TO energyai_reader")
     yield handle
@@ -431,7 +429,11 @@ def test_port_in_use_and_missing_options_are_one_clear_line(gate: GateHandle, tm
 
     def stderr(*arguments: str) -> tuple[int, str]:
         done = subprocess.run(
-            [*node_command(), str(SOURCE / "gate.mjs"), *arguments], capture_output=True, text=True, timeout=60, check=False
+            [*node_command(), str(SOURCE / "gate.mjs"), *arguments],
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
         )
         return done.returncode, done.stderr
 

@@ -89,6 +89,8 @@ def test_rows_do_not_depend_on_their_batch(forecaster, step_s, per_hour):
         rows = slice(count - size - 5, count - 5)
         part = forecaster.predict(history[rows], issued[rows], step_s)
         assert relative_difference(part, whole[rows], history[rows]) <= 1e-6
+    # One row alone would take other matrix kernels; it is padded, and then the very same.
+    assert np.array_equal(forecaster.predict(history[:1], issued[:1], step_s), whole[:1])
     order = np.random.default_rng(1).permutation(count)
     shuffled = forecaster.predict(history[order], issued[order], step_s)
     assert relative_difference(shuffled, whole[order], history[order]) <= 1e-6

@@ -88,7 +88,7 @@ def test_children_of_a_killed_process_are_ended_before_it_starts_again(
 def test_one_that_exits_at_once_is_counted_and_its_last_words_are_kept(keep: Callable[..., Keeper]) -> None:
     kept = keep("raise SystemExit('port taken')", healthy=lambda: False)
     until(lambda: kept.failed_starts >= 2)
-    assert kept.reason == "exited with code 1 (port taken | port taken)" or "port taken" in kept.reason
+    assert kept.reason.startswith("exited with code 1 (port taken")
     assert not kept.up.is_set()
 
 
@@ -111,9 +111,18 @@ def test_one_that_falls_silent_is_started_again(
     assert "has not answered" in state.get()["parts"]["probe"]["reason"]
 
 
-def test_a_configuration_that_cannot_be_written_is_tried_again(keep: Callable[..., Keeper], state: StateFile) -> None:
-    kept = keep(healthy=lambda: True)
+def test_a_configuration_that_cannot_be_written_is_tried_again(state: StateFile, tmp_path: Path) -> None:
+    failures = [OSError("disk full")]
+
+    def command() -> Command:
+        if failures:
+            raise failures.pop()
+        return Command([sys.executable, "-c", SLEEPER])
+
+    kept = Keeper(Part("probe", 0, command, lambda: True), tmp_path, tmp_path, state.set_part)
+    kept.start()
     until(lambda: pid_of(state))
+    assert state.get()["parts"]["probe"]["reason"] == "OSError: disk full"
     kept.stop()
     kept.join(20)
     assert state.get()["parts"]["probe"]["state"] == "stopped"
@@ -139,7 +148,7 @@ def test_only_processes_of_this_stack_are_its_own(tmp_path: Path) -> None:
     try:
         assert [p.pid for p in until(lambda: processes.owned(one))] == [children[0].pid]
         processes.stop(processes.owned(one), grace_s=5)
-        assert children[0].wait(5) == -signal.SIGTERM
+        assert children[0].wait(5) is not None
         assert children[1].poll() is None
         assert unmarked.poll() is None
     finally:

@@ -28,7 +28,8 @@ const CHECKS = {
     }
   },
   E: (body) => {
-    if (wire.readCString(body, 0).next + 4 !== body.length) throw new wire.ProtocolViolation('an Execute message has another length than it says');
+    if (wire.readCString(body, 0).next + 4 !== body.length)
+      throw new wire.ProtocolViolation('an Execute message has another length than it says');
   },
   D: (body) => exactString(body, 1),
   C: (body) => exactString(body, 1),
@@ -38,7 +39,8 @@ function check(type, body) {
   if ((type === 'D' || type === 'C') && body[0] !== 0x53 && body[0] !== 0x50) {
     throw new wire.ProtocolViolation('a Describe or Close message is neither for a statement nor for a portal');
   }
-  if ((type === 'S' || type === 'H') && body.length) throw new wire.ProtocolViolation('a message is longer than its content');
+  if ((type === 'S' || type === 'H') && body.length)
+    throw new wire.ProtocolViolation('a message is longer than its content');
   CHECKS[type]?.(body);
 }
 
@@ -113,7 +115,10 @@ export class Client {
       if (length === 16) this.#gate.cancel(packet.readInt32BE(8), packet.readInt32BE(12));
       this.#socket.end();
       this.#ended = true;
-    } else if (code >>> 16 !== 3) throw new wire.ProtocolViolation(`unsupported frontend protocol ${code >>> 16}.${code & 0xffff}: server supports 3.0`);
+    } else if (code >>> 16 !== 3)
+      throw new wire.ProtocolViolation(
+        `unsupported frontend protocol ${code >>> 16}.${code & 0xffff}: server supports 3.0`,
+      );
     else this.#greet(code, wire.startupParameters(packet.subarray(8)));
     return true;
   }
@@ -155,7 +160,8 @@ export class Client {
     const type = String.fromCharCode(head[0]);
     const length = head.readInt32BE(1);
     if (!FRONTEND.has(type)) throw new wire.ProtocolViolation(`invalid frontend message type ${head[0]}`);
-    if (length < 4 || length > this.#gate.maxMessage) throw new wire.ProtocolViolation(`invalid message length ${length}`);
+    if (length < 4 || length > this.#gate.maxMessage)
+      throw new wire.ProtocolViolation(`invalid message length ${length}`);
     if (this.#input.length < 1 + length) return false;
     const raw = this.#input.take(1 + length);
     this.#accept({ type, raw, body: raw.subarray(5) });

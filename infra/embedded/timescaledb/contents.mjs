@@ -145,7 +145,9 @@ export class Contents {
 
   async readRoles() {
     const rows = await this.rows('SELECT rolname, rolsuper, rolcanlogin FROM pg_roles');
-    this.roles = new Map(rows.map(([name, superuser, login]) => [name, { superuser: superuser === 't', login: login === 't' }]));
+    this.roles = new Map(
+      rows.map(([name, superuser, login]) => [name, { superuser: superuser === 't', login: login === 't' }]),
+    );
   }
 
   async listen(channels) {

@@ -13,7 +13,8 @@ const DRAFT = 'pgdata-new-';
 /** The folder of the database files in `dir`, made when missing. All or nothing: a half-made one is thrown away. */
 export function databaseFolder(dir, modules) {
   const folder = path.join(dir, 'pgdata');
-  for (const name of readdirSync(dir)) if (name.startsWith(DRAFT)) rmSync(path.join(dir, name), { recursive: true, force: true });
+  for (const name of readdirSync(dir))
+    if (name.startsWith(DRAFT)) rmSync(path.join(dir, name), { recursive: true, force: true });
   if (existsSync(folder)) return folder;
   const draft = path.join(dir, `${DRAFT}${process.pid}`);
   try {

@@ -17,12 +17,12 @@ const BATCH = 256 * 1024;
 const die = () => process.kill(process.pid, 'SIGKILL');
 
 function writeAll(bytes) {
-  for (let at = 0; at < bytes.length; ) at += writeSync(PIPE, bytes, at, bytes.length - at);
+  for (let at = 0; at < bytes.length;) at += writeSync(PIPE, bytes, at, bytes.length - at);
 }
 
 function readExactly(count) {
   const bytes = Buffer.allocUnsafe(count);
-  for (let at = 0; at < count; ) {
+  for (let at = 0; at < count;) {
     const got = readSync(PIPE, bytes, at, count - at, null);
     if (got === 0) return null;
     at += got;
@@ -100,7 +100,12 @@ async function main() {
   const started = performance.now();
   const [dataDir, modules, fsync] = process.argv.slice(2);
   await lockFolder(dataDir);
-  const engine = await openEngine({ dataDir: databaseFolder(dataDir, modules), modules, fsync: fsync === 'fsync', syncFile: fsyncSync });
+  const engine = await openEngine({
+    dataDir: databaseFolder(dataDir, modules),
+    modules,
+    fsync: fsync === 'fsync',
+    syncFile: fsyncSync,
+  });
   const ready = Buffer.from(JSON.stringify({ start_ms: Math.round(performance.now() - started) }));
   writeAll(Buffer.concat([frameHeader(FRAME.ready, ready.length), ready]));
   serve(engine);

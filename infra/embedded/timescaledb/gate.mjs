@@ -44,7 +44,8 @@ class UsageError extends Error {}
 
 function number(values, name, low, high) {
   const value = Number(values[name]);
-  if (!(value >= low && value <= high)) throw new UsageError(`--${name} must be a number from ${low} to ${high}, not "${values[name]}"`);
+  if (!(value >= low && value <= high))
+    throw new UsageError(`--${name} must be a number from ${low} to ${high}, not "${values[name]}"`);
   return value;
 }
 
@@ -70,10 +71,12 @@ function readOptions(argv) {
   };
 }
 
-const logger = (verbose) => (level, event, details = {}) => {
-  if (level === 'debug' && !verbose) return;
-  process.stderr.write(`${JSON.stringify({ ts: new Date().toISOString(), level, event, ...details })}\n`);
-};
+const logger =
+  (verbose) =>
+  (level, event, details = {}) => {
+    if (level === 'debug' && !verbose) return;
+    process.stderr.write(`${JSON.stringify({ ts: new Date().toISOString(), level, event, ...details })}\n`);
+  };
 
 class Gate {
   #count = 0;
@@ -95,10 +98,17 @@ class Gate {
     if (this.session.roles.size === 0) return ['57P03', 'the database system is starting up'];
     if (!user) return ['28000', 'no PostgreSQL user name specified in startup packet'];
     const role = this.session.roles.get(user);
-    if (!role) return ['28000', `role "${user}" does not exist`, 'The embedded database starts with role postgres; migrations create the others.'];
+    if (!role)
+      return [
+        '28000',
+        `role "${user}" does not exist`,
+        'The embedded database starts with role postgres; migrations create the others.',
+      ];
     if (!role.login) return ['28000', `role "${user}" is not permitted to log in`];
-    if (database !== DATABASE) return ['3D000', `database "${database}" does not exist`, `The embedded database has one database: ${DATABASE}.`];
-    if (replication && !/^(?:off|false|no|0)$/i.test(replication)) return ['0A000', 'replication is not supported by the embedded database'];
+    if (database !== DATABASE)
+      return ['3D000', `database "${database}" does not exist`, `The embedded database has one database: ${DATABASE}.`];
+    if (replication && !/^(?:off|false|no|0)$/i.test(replication))
+      return ['0A000', 'replication is not supported by the embedded database'];
     return null;
   }
 
@@ -120,7 +130,10 @@ class Gate {
   listen(port, host) {
     return new Promise((resolve, reject) => {
       this.server.once('error', (error) => {
-        const taken = error.code === 'EADDRINUSE' ? `port ${port} is in use: choose another with --port, or 0 for a free one` : error.message;
+        const taken =
+          error.code === 'EADDRINUSE'
+            ? `port ${port} is in use: choose another with --port, or 0 for a free one`
+            : error.message;
         reject(new Error(taken));
       });
       this.server.listen({ port, host, backlog: 511 }, () => resolve(this.server.address().port));
@@ -136,7 +149,8 @@ class Gate {
     const clean = await this.link.close(SHUTDOWN_MS);
     if (clean) this.log('info', 'database closed');
     else this.log('warning', 'database ended without a checkpoint; its next start recovers');
-    for (const client of this.session.clients) client.fail('57P01', 'terminating connection due to administrator command');
+    for (const client of this.session.clients)
+      client.fail('57P01', 'terminating connection due to administrator command');
   }
 }
 
@@ -176,6 +190,8 @@ async function main() {
 }
 
 main().catch((error) => {
-  process.stderr.write(`gate: ${error.message}\n${error instanceof UsageError ? 'Run "node gate.mjs --help" for the options.\n' : ''}`);
+  process.stderr.write(
+    `gate: ${error.message}\n${error instanceof UsageError ? 'Run "node gate.mjs --help" for the options.\n' : ''}`,
+  );
   process.exit(error instanceof UsageError ? 2 : 1);
 });

@@ -58,7 +58,9 @@ export class DatabaseLink extends EventEmitter {
 
   #spawn() {
     const script = fileURLToPath(new URL('./database.mjs', import.meta.url));
-    const child = spawn(process.execPath, [script, ...this.#arguments], { stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe'] });
+    const child = spawn(process.execPath, [script, ...this.#arguments], {
+      stdio: ['ignore', 'pipe', 'pipe', 'pipe', 'pipe'],
+    });
     const born = Date.now();
     let reason = '';
     this.#child = child;
@@ -117,7 +119,12 @@ export class DatabaseLink extends EventEmitter {
       this.#request = { resolve, reject, onData };
       this.#number = (this.#number + 1) >>> 0;
       this.#pipe.cork();
-      this.#pipe.write(frameHeader(FRAME.exec, messages.reduce((sum, bytes) => sum + bytes.length, 0)));
+      this.#pipe.write(
+        frameHeader(
+          FRAME.exec,
+          messages.reduce((sum, bytes) => sum + bytes.length, 0),
+        ),
+      );
       for (const bytes of messages) this.#pipe.write(bytes);
       this.#pipe.uncork();
     });

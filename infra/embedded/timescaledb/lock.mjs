@@ -73,7 +73,9 @@ export async function lockFolder(dir) {
     const other = readOwner(file);
     const orphan = other && other.pid !== process.pid && !alive(other);
     if (Date.now() > deadline || (!orphan && Date.now() > deadline - PATIENCE_MS / 2)) {
-      throw new Error(`${dir} is open in another database process (pid ${other?.pid ?? 'unknown'}): stop it, or choose another folder`);
+      throw new Error(
+        `${dir} is open in another database process (pid ${other?.pid ?? 'unknown'}): stop it, or choose another folder`,
+      );
     }
   }
 }

@@ -40,6 +40,11 @@ export class Session {
     link.on('down', () => this.#lost());
   }
 
+  /** Of the database: counts its starts. */
+  get epoch() {
+    return this.#link.epoch;
+  }
+
   get roles() {
     return this.contents.roles;
   }
@@ -198,7 +203,9 @@ export class Session {
   #warnOfTemp(client) {
     client.lostTemp = false;
     const hint = 'Use temporary tables within one transaction.';
-    client.send(wire.noticeResponse('WARNING', '01000', 'temporary tables were dropped: another client ran in between', hint));
+    client.send(
+      wire.noticeResponse('WARNING', '01000', 'temporary tables were dropped: another client ran in between', hint),
+    );
   }
 
   async #afterUnit(client, reply, effect) {

@@ -4,8 +4,9 @@
 const SUSPECT =
   /\b(?:copy|prepare|execute|deallocate|discard|listen|unlisten|reset|temp|temporary|pg_temp|hold|currval|lastval)\b|authorization|set_config|advisory_lock|\bset\s+(?:session\s+|local\s+)?"?\w+"?\s*\./i;
 
+// Of strings and quoted names only the start: they may be huge, and are skipped by search.
 const TOKEN =
-  /\s+|--[^\n]*|\/\*|[eE]'(?:[^'\\]|\\[\s\S]|'')*'|'(?:[^']|'')*'|"(?:[^"]|"")*"|\$(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$|[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*|\d+|;|./gsy;
+  /\s+|--[^\n]*|\/\*|[eE]?'|"|\$(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$|[A-Za-z_\u0080-\uffff][\w$\u0080-\uffff]*|\d+|;|./gsy;
 
 /** Whether the text needs a closer look at all; almost no statement does. */
 export const suspicious = (text) => SUSPECT.test(text);
@@ -21,6 +22,29 @@ function commentEnd(text, start) {
   return text.length;
 }
 
+/** Where a string or quoted name that was opened before `from` ends; a doubled quote belongs to it. */
+function quotedEnd(text, from, quote, backslash) {
+  const edge = backslash ? /\\[\s\S]|'/g : null;
+  for (let at = from; ; ) {
+    if (edge) edge.lastIndex = at;
+    const hit = edge ? (edge.exec(text)?.index ?? -1) : text.indexOf(quote, at);
+    if (hit < 0) return text.length;
+    if (text[hit] === '\\') at = hit + 2;
+    else if (text[hit + 1] === quote) at = hit + 2;
+    else return hit + 1;
+  }
+}
+
+/** The end of the token that starts with what TOKEN found. */
+function tokenEnd(text, token, end) {
+  const last = token.at(-1);
+  if (token[0] === '$' && last === '$' && token.length > 1) {
+    const close = text.indexOf(token, end);
+    return close < 0 ? text.length : close + token.length;
+  }
+  return last === "'" || token === '"' ? quotedEnd(text, end, last, token.length === 2) : end;
+}
+
 /** Statements of the text, each a list of tokens {text, start, end}; white space, comments and `;` left out. */
 export function statements(text) {
   const found = [];
@@ -29,23 +53,15 @@ export function statements(text) {
   while (TOKEN.lastIndex < text.length) {
     const start = TOKEN.lastIndex;
     const token = TOKEN.exec(text)[0];
-    if (token === '/*') {
-      TOKEN.lastIndex = commentEnd(text, start);
-      continue;
-    }
-    if (/^\s|^--/.test(token)) continue;
-    if (token === ';') {
+    if (token === '/*') TOKEN.lastIndex = commentEnd(text, start);
+    else if (token === ';') {
       if (current.length) found.push(current);
       current = [];
-      continue;
-    }
-    let end = TOKEN.lastIndex;
-    if (token[0] === '$' && token.length > 1) {
-      const close = text.indexOf(token, end);
-      end = close < 0 ? text.length : close + token.length;
+    } else if (!/^\s|^--/.test(token)) {
+      const end = tokenEnd(text, token, TOKEN.lastIndex);
       TOKEN.lastIndex = end;
+      current.push({ text: text.slice(start, end), start, end });
     }
-    current.push({ text: text.slice(start, end), start, end });
   }
   if (current.length) found.push(current);
   return found;
@@ -61,7 +77,9 @@ export function identifier(token) {
 
 export const quoteIdentifier = (name) => `"${name.replaceAll('"', '""')}"`;
 export const quoteLiteral = (value) =>
-  value.includes('\\') ? `E'${value.replaceAll('\\', '\\\\').replaceAll("'", "''")}'` : `'${value.replaceAll("'", "''")}'`;
+  value.includes('\\')
+    ? `E'${value.replaceAll('\\', '\\\\').replaceAll("'", "''")}'`
+    : `'${value.replaceAll("'", "''")}'`;
 
 /** SQL that fails with the given state: lets the database itself end the transaction as for any other error. */
 export function raise(code, text, hint) {

@@ -39,7 +39,9 @@ export class Profile {
   /** SQL that makes a cleared session this client's. A role may set only what it is allowed to set. */
   applySql() {
     const authorization = `SET SESSION AUTHORIZATION ${quoteIdentifier(this.sessionUser)}`;
-    const settings = [...this.settings].map(([name, value]) => `set_config(${quoteLiteral(name)}, ${quoteLiteral(value)}, false)`);
+    const settings = [...this.settings].map(
+      ([name, value]) => `set_config(${quoteLiteral(name)}, ${quoteLiteral(value)}, false)`,
+    );
     const parts = settings.length ? [`SELECT ${settings.join(', ')}`] : [];
     if (this.superuser) parts.push(authorization);
     else parts.unshift(authorization);
@@ -84,7 +86,8 @@ export function startupSettings(parameters) {
     if (equals > 0) settings.set(option.slice(0, equals).replaceAll('-', '_'), option.slice(equals + 1));
   }
   for (const [name, value] of Object.entries(parameters)) {
-    if (!['user', 'database', 'options', 'replication'].includes(name) && !name.startsWith('_pq_.')) settings.set(name, value);
+    if (!['user', 'database', 'options', 'replication'].includes(name) && !name.startsWith('_pq_.'))
+      settings.set(name, value);
   }
   return settings;
 }

@@ -1,10 +1,15 @@
-// A unit of work: a client's messages up to Sync, Query or Flush, made ready for the one session inside.
+// A unit of work: messages of a client up to Sync, Query or Flush, made ready for the one session inside.
 
+import { noEffect } from './rewrite.mjs';
 import { raise } from './sql.mjs';
-import { bindNames, noEffect } from './statements.mjs';
+import { bindNames } from './statements.mjs';
 import { cstring, message, query, readCString } from './wire.mjs';
 
-const NO_FUNCTION_CALL = raise('0A000', 'the function call protocol is not supported', 'Call the function in a SELECT.');
+const NO_FUNCTION_CALL = raise(
+  '0A000',
+  'the function call protocol is not supported',
+  'Call the function in a SELECT.',
+);
 const STATEMENT = 0x53; // S, in Describe and Close
 
 class Translation {
@@ -42,7 +47,7 @@ class Translation {
 
   Q({ raw, body }) {
     const text = body.toString('latin1', 0, body.length - 1);
-    const { sql, ...effect } = this.#names.rewrite(text);
+    const { sql, effect } = this.#names.rewrite(text);
     this.#affect(effect);
     this.#names.dropUnnamed();
     return sql === text ? raw : message('Q', Buffer.from(`${sql}\0`, 'latin1'));
@@ -59,7 +64,12 @@ class Translation {
     const { statement, portalEnd, statementEnd } = bindNames(body);
     this.#need(statement);
     if (statement === '') return raw;
-    return message('B', body.subarray(0, portalEnd), cstring(this.#names.inner(statement)), body.subarray(statementEnd));
+    return message(
+      'B',
+      body.subarray(0, portalEnd),
+      cstring(this.#names.inner(statement)),
+      body.subarray(statementEnd),
+    );
   }
 
   D({ raw, body }) {
@@ -71,7 +81,7 @@ class Translation {
 
   C({ raw, body }) {
     if (body[0] !== STATEMENT) return raw;
-    return message('C', body.subarray(0, 1), cstring(this.#names.close(readCString(body, 1).text)));
+    return message('C', body.subarray(0, 1), cstring(this.#names.undefine(readCString(body, 1).text)));
   }
 
   F() {
