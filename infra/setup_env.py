@@ -39,7 +39,7 @@ STAMP = VENV / ".energyai-setup.json"
 LOCAL_WHEELS = ROOT.parent / "shared" / "wheels"
 PROFILES = {"runtime": ("RUNTIME",), "test": ("RUNTIME", "TRAIN", "DEV")}
 DOWNLOADS = {"runtime": 700, "test": 1300}
-"""Megabytes that a first run fetches, measured; torch's GPU libraries (2.5 GB) come on top without a local wheel."""
+"""Megabytes that a first run fetches, roughly; torch's GPU libraries (2.5 GB) come on top without a local wheel."""
 
 
 class SetupError(Exception):
@@ -145,12 +145,13 @@ def setup(profile: str) -> None:
         flush=True,
     )
     bootstrap()
-    with tempfile.NamedTemporaryFile("w", suffix=".in") as wanted_packages:
+    with tempfile.TemporaryDirectory() as folder:
+        packages, constraints = Path(folder, "packages.in"), Path(folder, "requirements.lock")
+        constraints.write_text(naming_local_wheels(LOCK.read_text(), LOCAL_WHEELS))
         names = requirements((ROOT / "setup.py").read_text(), PROFILES[profile])
-        wanted_packages.write("\n".join(pinned(LOCK.read_text(), names)))
-        wanted_packages.flush()
+        packages.write_text("\n".join(pinned(constraints.read_text(), names)))
         # Versions and hashes are the lock's, for what a package pulls in and for what builds a source package, too.
-        files = ["-r", wanted_packages.name, "-c", str(LOCK), "--build-constraints", str(BOOTSTRAP)]
+        files = ["-r", str(packages), "-c", str(constraints), "--build-constraints", str(BOOTSTRAP)]
         run("Python packages", uv("install", "--require-hashes", *files))
     run("energyai itself", uv("install", "--quiet", "--no-deps", "--no-build-isolation", "--editable", str(ROOT)))
     run("jars and embedded parts", [str(PYTHON), "-m", "infra.embedded.artifacts", "--home", str(home())])
@@ -176,17 +177,35 @@ def lock(arguments: list[str]) -> None:
     run("jars.lock", [str(PYTHON), "-m", "infra.embedded.artifacts", "--lock"])
 
 
-def with_local_wheels(text: str, folder: Path) -> str:
-    """The lock with the hashes of local wheels (a CPU-only torch) put before those of the same version."""
+def local_wheels(text: str, folder: Path) -> list[tuple[re.Match[str], str, str]]:
+    """Wheels in `folder` of a version that the lock pins: the pin's line, the wheel's full version, its sha256."""
+    found = []
     for wheel in sorted(folder.glob("*.whl")):
         name, version = wheel.name.split("-")[:2]
-        with wheel.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
-        head = re.search(
-            rf"^{re.escape(name.lower())}=={re.escape(version.partition('+')[0])}.*\\\n", text, re.MULTILINE
-        )
-        if head and found not in text:
-            text = f"{text[: head.end()]}    --hash=sha256:{found} \\\n{text[head.end() :]}"
+        pin = re.escape(f"{name.lower()}=={version.partition('+')[0]}")
+        line = re.search(rf"^{pin}(?![\w.+]).*\\\n", text, re.MULTILINE)
+        if line:
+            with wheel.open("rb") as file:
+                found.append((line, version, hashlib.file_digest(file, "sha256").hexdigest()))
+    return found
+
+
+def with_local_wheels(text: str, folder: Path) -> str:
+    """The lock with the hashes of local wheels (a CPU-only torch) put before those of the same version."""
+    for line, _, sha256 in local_wheels(text, folder):
+        if sha256 not in text:
+            text = text.replace(line[0], f"{line[0]}    --hash=sha256:{sha256} \\\n")
+    return text
+
+
+def naming_local_wheels(text: str, folder: Path) -> str:
+    """The lock with pins that name the local wheels whose hash it holds (`torch==2.13.0+cpu`).
+
+    uv looks hashes up by the exact version, and would find none for a local build.
+    """
+    for line, version, sha256 in local_wheels(text, folder):
+        if sha256 in text:
+            text = text.replace(line[0], re.sub(r"==[^\s\\;]+", f"=={version}", line[0], count=1))
     return text
 
 

@@ -11,13 +11,17 @@ from pathlib import Path
 from typing import Any
 
 from jobs import launch
-from jobs.flink_sql import statements
 from jobs.job_settings import JobSettings
-from jobs.launch import table_environment
+from jobs.launch import job_of, table_environment
 from jobs.tables import create_readings, create_shards, create_sink
 from operators.forecaster import SHIPPED_MODEL, Forecaster, shipped_sha256
 
 NAME = "energyai-forecast"
+
+BATCHES = {
+    # Texts of one call, and so of one transaction: each holds a shard's forecasts of one quarter hour.
+    "python.fn-execution.arrow.batch.size": "50",
+}
 
 
 def model(settings: JobSettings) -> tuple[bytes, str]:
@@ -37,7 +41,8 @@ def build(t_env: Any, settings: JobSettings, verified: tuple[bytes, str]) -> Non
     from pyflink.common.typeinfo import Types
     from pyflink.table import Schema
 
-    from operators.shard_function import ForecastShard, StoreForecasts
+    from operators.shard_function import ForecastShard
+    from operators.sinks import write_forecasts
 
     create_readings(t_env, settings, group=NAME, event_time=True)
     create_shards(t_env, settings)
@@ -46,26 +51,20 @@ def build(t_env: Any, settings: JobSettings, verified: tuple[bytes, str]) -> Non
     texts = t_env.to_data_stream(t_env.from_path("shard_texts"))
     issued = (
         texts.key_by(lambda row: row[0], key_type=Types.INT())
-        .process(ForecastShard(*verified))
+        .process(ForecastShard(*verified), output_type=Types.STRING())
         .uid("forecast-shard")
         .name("forecast shard")
-        .map(StoreForecasts(settings.database_url), output_type=Types.STRING())
-        .uid("forecast-store")
-        .name("forecast store")
     )
     schema = Schema.new_builder().column_by_expression("messages", "f0").build()
     t_env.create_temporary_view("issued", t_env.from_data_stream(issued, schema))
-
-    job = t_env.create_statement_set()
-    for statement in statements("forecast"):
-        job.add_insert_sql(statement)
-    job.attach_as_datastream()
+    t_env.create_temporary_function("write_forecasts", write_forecasts(settings.database_url))
+    job_of(t_env, "forecast").attach_as_datastream()
 
 
 def submit(settings: JobSettings) -> Any:
     """Submits the job."""
     verified = model(settings)
-    stream, t_env = table_environment(settings, NAME)
+    stream, t_env = table_environment(settings, NAME, BATCHES)
     build(t_env, settings, verified)
     return stream.execute_async(NAME)
 

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs import launch
-from jobs.flink_sql import statements
 from jobs.job_settings import JobSettings
-from jobs.launch import table_environment
+from jobs.launch import job_of, table_environment
 from jobs.tables import create_readings, create_sink
 from operators.sinks import write_readings, write_rejected
 
@@ -32,13 +31,7 @@ def build(t_env: Any, settings: JobSettings) -> Any:
     create_sink(t_env, settings, "dead_letters", "meter.readings.rejected")
     t_env.create_temporary_function("write_readings", write_readings(settings.database_url))
     t_env.create_temporary_function("write_rejected", write_rejected(settings.database_url))
-    job = t_env.create_statement_set()
-    for statement in statements("ingest"):
-        if statement.startswith("INSERT"):
-            job.add_insert_sql(statement)
-        else:
-            t_env.execute_sql(statement)
-    return job
+    return job_of(t_env, "ingest")
 
 
 def submit(settings: JobSettings) -> Any:

@@ -22,7 +22,7 @@ class JobSettings:
     until_complete: bool = False
     """Read to the topics' present end, close every window, finish."""
     parallelism: int = 1
-    shards: int = 16
+    shards: int = 4
     """Buckets of meters; fixed for the life of a job's state. Some hundred meters a shard is best."""
     watermark_delay_s: int = 60
     """How far out of order readings may be and still be on time."""

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from jobs import package, preflight
 from jobs.errors import UserError
+from jobs.flink_sql import statements
 from jobs.job_settings import JobSettings
 
 
@@ -42,6 +43,17 @@ def table_environment(settings: JobSettings, name: str, options: Mapping[str, st
         stream = StreamExecutionEnvironment.get_execution_environment(configuration)
     stream.set_parallelism(settings.parallelism)
     return stream, StreamTableEnvironment.create(stream)
+
+
+def job_of(t_env: Any, name: str) -> Any:
+    """The statement set of `sql/flink/<name>.sql`: its INSERTs, after its tables and views are made."""
+    job = t_env.create_statement_set()
+    for statement in statements(name):
+        if statement.startswith("INSERT"):
+            job.add_insert_sql(statement)
+        else:
+            t_env.execute_sql(statement)
+    return job
 
 
 def _remote(options: Mapping[str, str]) -> Any:

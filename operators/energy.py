@@ -133,7 +133,7 @@ def _pieces(stretches: Stretches) -> tuple[Ints, Ints, Floats, Ints, Ints]:
     slot = first[i] + within
     start, end = stretches.start_ms[i], stretches.end_ms[i]
     low, high = np.maximum(start, slot * SLOT_MS), np.minimum(end, (slot + 1) * SLOT_MS)
-    length = end - start
+    length = stretches.length_ms[i]
     a, b = (low - start) / length, (high - start) / length
     share = (high - low) / length
     kwh = stretches.kwh[i] * share + stretches.tilt[i] * ((b - a) * (b + a) - share)

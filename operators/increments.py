@@ -79,6 +79,7 @@ class Rows:
 class Stretches:
     """Energy over (start_ms, end_ms], sorted by (series, start_ms).
 
+    `kwh` is the energy of `length_ms`, which is longer than the stretch where only a part of an interval counts.
     `tilt` (kWh) is half the difference of the powers at both ends times the length: 0 where the power is even.
     `readings` is 1 on the stretch that a reading ends.
     """
@@ -87,6 +88,7 @@ class Stretches:
     start_ms: Ints
     end_ms: Ints
     kwh: Floats
+    length_ms: Ints
     tilt: Floats
     measured: Bools
     readings: Ints
@@ -207,7 +209,7 @@ def register_stretches(rows: Rows, register_max: Floats, max_kw: Floats) -> tupl
     )
     i = np.flatnonzero(counted)
     stretches = Stretches(
-        rows.series[i], rows.ts_ms[i - 1], rows.ts_ms[i], kwh[i], np.zeros(len(i)),
+        rows.series[i], rows.ts_ms[i - 1], rows.ts_ms[i], kwh[i], span[i], np.zeros(len(i)),
         (span[i] <= MAX_GAP_MS) & ~rows.estimated[i] & ~rows.estimated[i - 1], np.ones(len(i), np.int64),
     )  # fmt: skip
     return stretches, events, after
@@ -221,7 +223,8 @@ def instant_stretches(rows: Rows, max_gap_ms: int = MAX_GAP_MS) -> Stretches:
     hours = span[i] / HOUR_MS
     first, last = rows.value[i - 1], rows.value[i]
     return Stretches(
-        rows.series[i], rows.ts_ms[i - 1], rows.ts_ms[i], (first + last) * 0.5 * hours, (last - first) * 0.5 * hours,
+        rows.series[i], rows.ts_ms[i - 1], rows.ts_ms[i], (first + last) * 0.5 * hours, span[i],
+        (last - first) * 0.5 * hours,
         ~rows.estimated[i] & ~rows.estimated[i - 1], np.ones(len(i), np.int64),
     )  # fmt: skip
 
@@ -280,13 +283,7 @@ def interval_stretches(rows: Rows) -> Stretches:
         owner, low, high = (np.concatenate([part[c] for part in parts]) for c in range(3))
         order = np.lexsort((low, rows.series[owner]))
         owner, low, high = owner[order], low[order], high[order]
-    length = rows.interval_ms[owner]
-    span = high - low
-    kwh = np.where(span == length, rows.value[owner], rows.value[owner] * (span / length))
-    # A reading counts once, on the last of its parts.
-    last = np.zeros(len(rows.ts_ms), np.int64)
-    np.maximum.at(last, owner, high)
     return Stretches(
-        rows.series[owner], low, high, kwh, np.zeros(len(owner)), ~rows.estimated[owner],
-        (high == last[owner]).astype(np.int64),
+        rows.series[owner], low, high, rows.value[owner], rows.interval_ms[owner], np.zeros(len(owner)),
+        ~rows.estimated[owner], (high == rows.ts_ms[owner]).astype(np.int64),
     )  # fmt: skip

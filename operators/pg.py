@@ -101,44 +101,31 @@ class Session:
         return self._connection
 
     def _insist(self, once: Callable[[Connection], T]) -> T:
-        started = last_said = 0.0
-        internal = 0
-        tries = 0
+        outage = _Outage()
         while True:
             try:
                 result = once(self._connect())
-            except (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError) as error:
-                if error.pgcode is not None and error.pgcode[:2] not in PASSING:
-                    self._recover(error)
-                    raise
-                if any(text in str(error) for text in HOPELESS) and error.pgcode is None:
-                    raise StoreError(f"cannot use the database: {_line(error)}; check ENERGYAI_DATABASE_URL") from error
-                internal += isinstance(error, psycopg2.InternalError)
-                if internal >= MAX_INTERNAL_ERRORS:
-                    raise
+            except psycopg2.Error as error:
+                connecting = self._connection is None
                 self._recover(error)
-                now = time.monotonic()
-                started = started or now
-                if self._give_up_after is not None and now - started >= self._give_up_after:
+                explained = _hopeless(error, connecting=connecting)
+                if explained is not None:
+                    raise explained from error
+                if not _passing(error) or outage.internal(error) >= MAX_INTERNAL_ERRORS:
+                    raise
+                if self._give_up_after is not None and outage.seconds() >= self._give_up_after:
                     raise StoreError(
-                        f"the database does not answer since {now - started:.0f} s ({_line(error)}); "
+                        f"the database does not answer since {outage.seconds():.0f} s ({_line(error)}); "
                         "is it running? `energyai status` tells"
                     ) from error
-                if tries and now - last_said >= 30:
-                    log.warning("the database fails since %.0f s, trying on: %s", now - started, _line(error))
-                    last_said = now
-                wait = min(self._longest_wait, self._first_wait * 2**tries)
+                wait = min(self._longest_wait, self._first_wait * 2**outage.tries)
+                outage.report(error)
                 self._sleep(wait * random.uniform(0.5, 1.0))
-                tries = min(tries + 1, 20)
-            except psycopg2.errors.UndefinedTable as error:
-                self._recover(error)
-                raise StoreError(f"{_line(error)}: the database has no EnergyAI tables; run the migrations") from error
             except BaseException as error:
                 self._recover(error)
                 raise
             else:
-                if last_said:
-                    log.warning("the database answers again after %.0f s", time.monotonic() - started)
+                outage.over()
                 return result
 
     def _recover(self, error: BaseException) -> None:
@@ -153,6 +140,56 @@ class Session:
                 connection.rollback()
         except psycopg2.Error:
             self.close()
+
+
+class _Outage:
+    """How long a call fails already, and when that was last said."""
+
+    def __init__(self) -> None:
+        self.tries = 0
+        self._since = self._said = 0.0
+        self._internal = 0
+
+    def seconds(self) -> float:
+        """Seconds since the first failure."""
+        self._since = self._since or time.monotonic()
+        return time.monotonic() - self._since
+
+    def internal(self, error: BaseException) -> int:
+        """How many internal errors there were, this one included."""
+        self._internal += isinstance(error, psycopg2.InternalError)
+        return self._internal
+
+    def report(self, error: BaseException) -> None:
+        """Count a failure; say so after a second, then every half minute."""
+        seconds = self.seconds()
+        self.tries = min(self.tries + 1, 20)
+        if seconds >= 1 and (not self._said or time.monotonic() - self._said >= 30):
+            log.warning("the database fails since %.0f s, trying on: %s", seconds, _line(error))
+            self._said = time.monotonic()
+
+    def over(self) -> None:
+        """Say that it is over, if it was said that it began."""
+        if self._said:
+            log.warning("the database answers again after %.0f s", self.seconds())
+
+
+def _hopeless(error: psycopg2.Error, *, connecting: bool) -> StoreError | None:
+    """What to tell the user of an error that another try does not change."""
+    if connecting and isinstance(error, psycopg2.ProgrammingError):
+        return StoreError(f"ENERGYAI_DATABASE_URL is no libpq URL: {_line(error)}")
+    if connecting and any(text in str(error) for text in HOPELESS):
+        return StoreError(f"cannot use the database: {_line(error)}; check ENERGYAI_DATABASE_URL")
+    if isinstance(error, psycopg2.errors.UndefinedTable):
+        return StoreError(f"{_line(error)}: the database has no EnergyAI tables; run the migrations (`energyai up`)")
+    return None
+
+
+def _passing(error: psycopg2.Error) -> bool:
+    """Whether the next try may do better."""
+    if not isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError)):
+        return False
+    return error.pgcode is None or error.pgcode[:2] in PASSING
 
 
 def _line(error: BaseException) -> str:

@@ -16,6 +16,7 @@ import pandas as pd
 from pyflink.table import DataTypes
 from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 
+from operators import forecast_messages
 from operators.readings import Readings
 from operators.store import Store
 
@@ -99,6 +100,21 @@ class _WriteRejected(_StoreFunction):
         )
 
 
+class _WriteForecasts(_StoreFunction):
+    def eval(self, messages: pd.Series) -> pd.Series:
+        for forecasts in forecast_messages.read(messages):
+            self.store.write_forecasts(
+                forecasts.meter_id,
+                forecasts.issued_at_ms,
+                forecasts.step_s,
+                forecasts.kwh,
+                forecasts.model_id,
+                forecasts.model_sha256,
+                forecasts.tenant_id,
+            )
+        return messages
+
+
 def readable(payload: bytes | None) -> str:
     """A record as text: itself when it is UTF-8, else base64 (contract of `meter.readings.rejected`)."""
     content = payload or b""
@@ -121,3 +137,8 @@ def write_readings(database_url: str) -> Any:
 def write_rejected(database_url: str) -> Any:
     """SQL function that stores rejected records and gives the dead letter's message for each."""
     return udf(_WriteRejected(database_url), result_type=DataTypes.STRING(), func_type="pandas")
+
+
+def write_forecasts(database_url: str) -> Any:
+    """SQL function that stores texts of forecasts and gives them on when they are committed."""
+    return udf(_WriteForecasts(database_url), result_type=DataTypes.STRING(), func_type="pandas")

@@ -72,8 +72,9 @@ class Supervisor:
             log.exception("start failed")
             self._stop(error=f"{type(error).__name__}: {error}; see {self.options.logs / 'supervisor.log'}")
             return 1
-        while not self.stopping.wait(POLICIES_EVERY_S):
+        while not self.stopping.is_set():
             self._run_policies()
+            self.stopping.wait(POLICIES_EVERY_S)
         self._stop()
         return 0
 
@@ -83,7 +84,7 @@ class Supervisor:
         absent = artifacts.missing(options.home / "parts")
         if absent:
             raise StackError(f"{len(absent)} parts are not fetched yet ({absent[0]} …): run `make setup`")
-        processes.stop(processes.owned(options.data_dir), grace_s=10)  # orphans of a killed supervisor
+        processes.stop(processes.owned(options.data_dir), grace_s=5)  # orphans of a killed supervisor
         temp = options.data_dir / "tmp"
         shutil.rmtree(temp, ignore_errors=True)  # left by processes that were killed
         temp.mkdir()

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 from infra.embedded.stack import Stack
@@ -45,19 +45,21 @@ def run(args: argparse.Namespace) -> int:
 
     settings = Settings.load(data_dir=args.data_dir)
     parts = settings.home / "parts"
-    say = _say
     if samples.cached(parts) is None:
-        say(f"fetching the demo's readings, {samples.DOWNLOAD_MB} MB …")
+        _say(f"fetching the demo's readings, {samples.DOWNLOAD_MB} MB …")
     source = demo.source(parts, args.sim_meters)
     begun = time.monotonic()
     stack = Stack(settings.stack_options())
-    say(f"starting the stack in {settings.data_dir} …")
+    _say(f"starting the stack in {settings.data_dir} …")
+    # A terminal that is closed, or a supervisor's TERM, must not leave the stack behind: as Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    signal.signal(signal.SIGHUP, signal.default_int_handler)
     with _running(stack):
         where = addresses(settings)
-        say(f"stack up after {time.monotonic() - begun:.0f} s")
+        _say(f"stack up after {time.monotonic() - begun:.0f} s")
         _configure(where, demo.meters(args.sim_meters))
         for note in source.notes:
-            say(note)
+            _say(note)
         if args.until_complete:
             return _to_the_end(args, settings, where, source)
         return _live(args, settings, where, source)
@@ -196,8 +198,3 @@ def _summary(args: argparse.Namespace, where: Addresses) -> None:
             print(f"  {label}: forecast {found['nrmse']}; {baselines}")
     data_dir = f" --data-dir {args.data_dir}" if args.data_dir else ""
     print(f"\nlook again: energyai up{data_dir}, then psql with the address that it prints")
-
-
-def default_data(home: Path) -> Path:
-    """Where the demo's data is when nothing else is said."""
-    return home / "data"

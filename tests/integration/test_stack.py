@@ -151,7 +151,8 @@ def test_the_topics_are_the_contracts(stack: Stack) -> None:
     found: dict[str, dict[str, str]] = {}
     for answer in admin.describe_configs(wanted):
         for resource in answer.resources:
-            found[resource.resource_name] = {c.config_names: c.config_value for c in resource.config_entries}
+            name, entries = resource[3], resource[4]  # positions of the protocol: kafka-python gives plain tuples
+            found[name] = {entry[0]: entry[1] for entry in entries}
     for topic in topics.TOPICS:
         assert found[topic.name].items() >= topic.config.items()
     admin.close()

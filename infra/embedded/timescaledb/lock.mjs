@@ -7,6 +7,8 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 const PATIENCE_MS = 10_000; // a killed gate's database may still be on its way out
 const SETTLE_MS = 300;
+// The whole of sockaddr_un.sun_path: Node 20 fills a shorter name up with zeros, later ones do not, and the two would not meet.
+const NAME_LENGTH = 108;
 
 /** When the process started, in clock ticks since boot: tells a reused pid apart. Null where there is no /proc. */
 function startTime(pid) {
@@ -44,7 +46,7 @@ function bindName(dir) {
   const server = net.createServer((socket) => socket.destroy());
   return new Promise((resolve, reject) => {
     server.once('error', (error) => (error.code === 'EADDRINUSE' ? resolve(null) : reject(error)));
-    server.listen(`\0energyai-database-${dev}-${ino}`, () => resolve(server.unref()));
+    server.listen(`\0energyai-database-${dev}-${ino}`.padEnd(NAME_LENGTH, '-'), () => resolve(server.unref()));
   });
 }
 

@@ -14,6 +14,10 @@ const NO_AUTHORIZATION = raise(
   'permission denied to set session authorization',
   'Connect as the role that is wanted.',
 );
+const HIDDEN_AUTHORIZATION = /session[\s_]+authorization/i;
+const LOOKED_AT = new Set(
+  'copy set reset listen unlisten discard prepare deallocate execute explain create'.split(' '),
+);
 const asBytes = (text) => Buffer.from(text, 'utf8').toString('latin1');
 
 /** What a text does: leaves temporary tables, locks that pin the session, changed settings; asks for sequences' values. */
@@ -43,7 +47,9 @@ export function rewrite(text, { names, user, superuser }) {
   effect.dirty = /set_config/i.test(text);
   for (const match of text.matchAll(/set_config\s*\(\s*'([\w.]+)'/gi)) effect.custom.push(match[1]);
   const edits = [];
-  for (const tokens of statements(text)) {
+  // Of most statements only the first word is looked at: an INSERT of many rows may hold such words as data.
+  const all = !superuser && HIDDEN_AUTHORIZATION.test(text);
+  for (const tokens of statements(text, (first) => all || LOOKED_AT.has(first))) {
     const statement = new Statement(tokens, edits, effect);
     statement.copy();
     statement.authorization(user, superuser);
@@ -98,7 +104,7 @@ class Statement {
       }
       if (!superuser) this.#refuse(NO_AUTHORIZATION);
     }
-    const hidden = this.#words.some((word) => /session[\s_]+authorization/.test(word));
+    const hidden = this.#words.some((word) => HIDDEN_AUTHORIZATION.test(word));
     if (hidden && !superuser) this.#refuse(NO_AUTHORIZATION);
   }
 

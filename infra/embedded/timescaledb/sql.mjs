@@ -25,7 +25,7 @@ function commentEnd(text, start) {
 /** Where a string or quoted name that was opened before `from` ends; a doubled quote belongs to it. */
 function quotedEnd(text, from, quote, backslash) {
   const edge = backslash ? /\\[\s\S]|'/g : null;
-  for (let at = from; ; ) {
+  for (let at = from; ;) {
     if (edge) edge.lastIndex = at;
     const hit = edge ? (edge.exec(text)?.index ?? -1) : text.indexOf(quote, at);
     if (hit < 0) return text.length;
@@ -45,8 +45,28 @@ function tokenEnd(text, token, end) {
   return last === "'" || token === '"' ? quotedEnd(text, end, last, token.length === 2) : end;
 }
 
-/** Statements of the text, each a list of tokens {text, start, end}; white space, comments and `;` left out. */
-export function statements(text) {
+/** Goes past a statement whose words do not matter: to its `;`, without making tokens. */
+function skipStatement(text, from) {
+  const special = /;|'|"|\$(?:[A-Za-z_\u0080-\uffff][\w\u0080-\uffff]*)?\$|--[^\n]*|\/\*/g;
+  special.lastIndex = from;
+  for (let hit = special.exec(text); hit; hit = special.exec(text)) {
+    const [token] = hit;
+    if (token === ';') return hit.index;
+    if (token === '/*') special.lastIndex = commentEnd(text, hit.index);
+    else if (token === "'") {
+      const escapes = /(?:^|[^\w$\u0080-\uffff])[eE]$/.test(text.slice(Math.max(0, hit.index - 2), hit.index));
+      special.lastIndex = quotedEnd(text, hit.index + 1, "'", escapes);
+    } else if (token === '"') special.lastIndex = quotedEnd(text, hit.index + 1, '"', false);
+    else if (token[0] === '$') special.lastIndex = tokenEnd(text, token, special.lastIndex);
+  }
+  return text.length;
+}
+
+/**
+ * Statements of the text, each a list of tokens {text, start, end}; white space, comments and `;` left out. Of those whose
+ * first word does not `matter`, only that one.
+ */
+export function statements(text, matters = () => true) {
   const found = [];
   let current = [];
   TOKEN.lastIndex = 0;
@@ -61,6 +81,7 @@ export function statements(text) {
       const end = tokenEnd(text, token, TOKEN.lastIndex);
       TOKEN.lastIndex = end;
       current.push({ text: text.slice(start, end), start, end });
+      if (current.length === 1 && !matters(lowerCase(current[0].text))) TOKEN.lastIndex = skipStatement(text, end);
     }
   }
   if (current.length) found.push(current);

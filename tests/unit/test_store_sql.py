@@ -1,0 +1,128 @@
+"""What the store sends: array literals, row sources, flows of registers, and how far a late reading reaches."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from operators.energy import SLOT_MS, SeriesConfig, derive
+from operators.flows import flow_of
+from operators.pg import Session, StoreError, array_literal, rows_of, storable
+from operators.readings import Kind
+from operators.settle import decide
+
+
+def test_numbers_keep_every_digit() -> None:
+    assert array_literal(np.array([0.1, 1e300, -2.5])) == "{0.1,1e+300,-2.5}"
+    assert array_literal(np.array([0.1], np.float32)) == "{0.1}"
+    assert array_literal(np.array([-(2**63)], np.int64)) == "{-9223372036854775808}"
+    assert array_literal(np.array([True, False])) == "{true,false}"
+
+
+def test_texts_are_quoted_and_storable() -> None:
+    assert array_literal(["a", 'b"c', "d\\e", "NULL", "", "x,{y}"]) == r'{"a","b\"c","d\\e","NULL","","x,{y}"}'
+    assert array_literal([]) == "{}"
+    assert array_literal(["a\x00b", "\ud800"]) == '{"a\ufffdb","?"}'
+    assert storable(np.array(["a\x00", "b"], object)).tolist() == ["a\ufffd", "b"]
+
+
+def test_a_column_of_one_value_travels_once() -> None:
+    sql, parameters = rows_of(a=("int", np.array([1, 2])), b=("text", np.array(["x", "x"], object)))
+    assert sql == "(SELECT a, (%s::text) AS b FROM unnest(%s::int[]) AS source (a))"
+    assert parameters == ["x", "{1,2}"]
+
+
+@pytest.mark.parametrize(
+    ("register", "kind", "flow"),
+    [
+        ("1-0:1.8.0", Kind.REGISTER, 11),
+        ("1-0:1.8.0", Kind.INTERVAL, 12),
+        ("1.8.0", Kind.REGISTER, 11),
+        ("1-0:1.8.1*255", Kind.REGISTER, 13),
+        ("1-0:2.8.0", Kind.REGISTER, 21),
+        ("1-0:2.8.2", Kind.INTERVAL, 24),
+        ("1-0:1.29.0", Kind.INTERVAL, 12),
+        ("1-0:1.7.0", Kind.INSTANT, 15),
+        ("1-0:2.7.0", Kind.INSTANT, 25),
+        ("1-0:16.7.0", Kind.INSTANT, 31),
+        ("1-0:3.8.0", Kind.REGISTER, 0),
+        ("1-0:32.7.0", Kind.INSTANT, 0),
+        ("7-0:3.0.0", Kind.REGISTER, 11),
+        ("work", Kind.REGISTER, 11),
+        ("load", Kind.INSTANT, 31),
+    ],
+)
+def test_flow_of_a_register(register: str, kind: Kind, flow: int) -> None:
+    assert flow_of(register, kind) == flow
+
+
+def _slots(kind: int, ts: np.ndarray, value: np.ndarray, interval: int) -> dict[int, tuple[float, int, int]]:
+    n = len(ts)
+    s = derive(
+        np.zeros(n, np.int64), ts, value, np.full(n, interval), np.zeros(n, np.int8),
+        config=SeriesConfig.of_kinds(np.array([kind], np.int8)),
+    ).slots  # fmt: skip
+    return dict(
+        zip(
+            s.slot_ms.tolist(),
+            zip(s.kwh.tolist(), s.covered_ms.tolist(), s.readings.tolist(), strict=True),
+            strict=True,
+        )
+    )
+
+
+@settings(max_examples=300, deadline=None)
+@given(
+    st.sampled_from(list(Kind)),
+    st.sets(st.integers(0, 400), min_size=3, max_size=60),
+    st.integers(0, 59),
+    st.integers(0, 2**31),
+    st.integers(1, 30),
+)
+def test_a_changed_reading_changes_nothing_outside_the_decided_range(
+    kind: Kind, minutes: set[int], which: int, seed: int, length: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    ts = np.array(sorted(minutes), np.int64) * 60_000 + 7
+    value = 100 + np.cumsum(rng.choice([0.0, 0.0003, 0.4, -0.0004, -60.0], len(ts), p=[0.3, 0.3, 0.2, 0.15, 0.05]))
+    value = np.maximum(value, 0)
+    interval = length * 60_000 if kind == Kind.INTERVAL else 0
+    changed = which % len(ts)
+    other = value.copy()
+    other[changed] += rng.choice([-0.0005, 0.0006, 1.0, -1.0])
+    low = int(ts[changed]) - interval
+    found = decide(kind, ts, ts - interval, other, touched=(low, int(ts[changed])), complete=(True, True))
+    assert found is not None
+    rows = slice(found.first, found.stop)
+    part = {
+        k: v for k, v in _slots(kind, ts[rows], other[rows], interval).items() if found.from_ms <= k < found.until_ms
+    }
+    old = {k: v for k, v in _slots(kind, ts, value, interval).items() if not found.from_ms <= k < found.until_ms}
+    assert {**old, **part} == _slots(kind, ts, other, interval)
+
+
+def test_a_window_without_an_end_to_the_change_must_be_wider() -> None:
+    ts = np.arange(10, dtype=np.int64) * 60_000
+    flat = np.full(10, 5.0)
+    assert decide(Kind.REGISTER, ts, ts, flat, touched=(240_000, 240_000), complete=(False, True)) is None
+    assert decide(Kind.REGISTER, ts, ts, flat, touched=(240_000, 240_000), complete=(True, False)) is None
+    found = decide(Kind.REGISTER, ts, ts, flat, touched=(240_000, 240_000), complete=(True, True))
+    assert found is not None
+    assert found.head
+    assert found.from_ms % SLOT_MS == 0
+
+
+def test_a_database_that_is_away_is_given_up_after_the_time_set() -> None:
+    waits: list[float] = []
+    session = Session("postgresql://x@127.0.0.1:1/x", give_up_after=0.05, first_wait=0.01, sleep=waits.append)
+    with pytest.raises(StoreError, match="energyai status"):
+        session.transaction(lambda cursor: None)
+    assert len(waits) > 2
+    assert 0.005 <= waits[0] <= 0.01 < max(waits) <= 15
+
+
+def test_a_url_that_is_none_says_so_at_once() -> None:
+    with pytest.raises(StoreError, match="ENERGYAI_DATABASE_URL"):
+        Session("no url at all").transaction(lambda cursor: None)
