@@ -58,7 +58,9 @@ setup(
     description="Meter streams into decisions: PyFlink jobs with embedded ONNX forecasters on Kafka and TimescaleDB",
     license="Apache-2.0",
     python_requires=">=3.11,<3.12",
-    packages=find_packages(include=["jobs", "jobs.*", "operators", "operators.*", "models", "models.*", "infra", "infra.*"]),
+    packages=find_packages(
+        include=["jobs", "jobs.*", "operators", "operators.*", "models", "models.*", "infra", "infra.*"]
+    ),
     install_requires=RUNTIME,
     extras_require={"runtime": [], "train": TRAIN, "dev": DEV},
     entry_points={"console_scripts": ["energyai = jobs.cli:main"]},

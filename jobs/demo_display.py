@@ -53,8 +53,8 @@ class Display:
         done = rows["readings_stored"] + rows["readings_rejected"]
         now = time.monotonic()
         self._seen.append((now, done))
-        (then, before), span = self._seen[0], now - self._seen[0][0]
-        rate = (done - before) / span if span else 0.0
+        then, before = self._seen[0]
+        rate = (done - before) / (now - then) if now > then else 0.0
         fields = {
             "readings sent": f"{sent:,}" + ("" if replaying else " (all)"),
             "readings stored": f"{rows['readings_stored']:,}",
@@ -71,12 +71,21 @@ class Display:
             self._live.update(self._table(fields))
         elif now - self._said > PLAIN_EVERY_S:
             self._said = now
-            print(f"{now - self._begun:5.0f} s  " + "; ".join(f"{k} {v}" for k, v in fields.items()), file=sys.stderr, flush=True)
+            print(
+                f"{now - self._begun:5.0f} s  " + "; ".join(f"{k} {v}" for k, v in fields.items()),
+                file=sys.stderr,
+                flush=True,
+            )
 
     def _table(self, fields: dict[str, str]) -> Any:
         from rich.table import Table
 
-        table = Table(title="EnergyAI demo: real-… are measured homes, sim-… are generated", title_justify="left", box=None, show_header=False)
+        table = Table(
+            title="EnergyAI demo: real-… are measured homes, sim-… are generated",
+            title_justify="left",
+            box=None,
+            show_header=False,
+        )
         table.add_column(style="dim")
         table.add_column()
         for name, value in fields.items():

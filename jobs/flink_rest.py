@@ -35,7 +35,9 @@ class FlinkRest:
             reason = " ".join(error.read().decode(errors="replace").split())[:300]
             raise UserError(f"Flink refused {method} {path}: {reason}") from error
         except (OSError, ValueError) as error:
-            raise UserError(f"no Flink at {self.url} ({error}): see `energyai status`, or check ENERGYAI_FLINK_URL", 3) from error
+            raise UserError(
+                f"no Flink at {self.url} ({error}): see `energyai status`, or check ENERGYAI_FLINK_URL", 3
+            ) from error
 
     def jobs(self) -> list[dict[str, Any]]:
         """All jobs, newest first: `jid`, `name`, `state`, `start-time`, `duration`."""

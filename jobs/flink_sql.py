@@ -17,7 +17,7 @@ _ISO = (
 
 
 def timestamp_ms(json_text: str) -> str:
-    """SQL for a JSON time as epoch milliseconds: ISO-8601 with an offset (quoted), or a number of milliseconds; else NULL.
+    """SQL for a JSON time as epoch milliseconds: ISO-8601 with an offset, or a number of milliseconds; else NULL.
 
     TO_TIMESTAMP_LTZ ignores an offset in the text, and CAST turns 30 February into the 28th; so date, time of day and
     offset are read apart, and the date is compared with its text.
@@ -52,7 +52,7 @@ def timestamp_ms(json_text: str) -> str:
 
 
 def row_time(payload: str) -> str:
-    """SQL for the row time of a record, from what its text shows, without parsing it; NULL when nothing usable is there.
+    """SQL for the row time of a record, from what its text shows, without parsing it; NULL when nothing is there.
 
     The source evaluates it for each record, and again for its watermark; a computed column may use no other computed
     column, so each use of the hint searches the text anew. The usual forms of a time come first, therefore.
@@ -73,7 +73,7 @@ def row_time(payload: str) -> str:
 
 
 def short_text(json_text: str, longest: int) -> str:
-    """SQL that holds for a JSON string of 1 to `longest` characters without control characters (a database has no NUL)."""
+    """SQL that holds for a JSON string of 1 to `longest` characters, none a control character."""
     return rf"REGEXP({json_text}, '^\"([^\\\"]|\\\\[^u]|\\\\u(?!00[01])[0-9a-fA-F]{{4}}){{1,{longest}}}\"$')"
 
 

@@ -1,6 +1,6 @@
 """Forecast: meter.readings → quarter hours → shards → ONNX → forecasts, on the topic and in the database.
 
-    flink run -py jobs/forecast.py --kafka HOST:PORT --database-url postgresql://…
+flink run -py jobs/forecast.py --kafka HOST:PORT --database-url postgresql://…
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Ingest: meter.readings → reading and its energy, or the dead letter. Validation is SQL on the JVM.
 
-    flink run -py jobs/ingest.py --kafka HOST:PORT --database-url postgresql://…
+flink run -py jobs/ingest.py --kafka HOST:PORT --database-url postgresql://…
 """
 
 from __future__ import annotations

@@ -73,5 +73,7 @@ class JobSettings:
         settings = cls(**vars(parser.parse_args(argv)))
         for field, option in (("kafka", "--kafka"), ("database_url", "--database-url")):
             if not getattr(settings, field):
-                raise UserError(f"no {field}: give {option}, or set ENERGYAI_{field.upper()} (`energyai status` shows it)", 2)
+                raise UserError(
+                    f"no {field}: give {option}, or set ENERGYAI_{field.upper()} (`energyai status` shows it)", 2
+                )
         return settings

@@ -67,9 +67,7 @@ def _remote(options: Mapping[str, str]) -> Any:
     return jvm.org.apache.flink.streaming.api.environment.StreamExecutionEnvironment(configuration)
 
 
-def main(
-    name: str, argv: Sequence[str] | None, description: str | None, submit: Callable[[JobSettings], Any]
-) -> int:
+def main(name: str, argv: Sequence[str] | None, description: str | None, submit: Callable[[JobSettings], Any]) -> int:
     """A job's command line: settings, a look at what it needs, submission. Prints the job's id as JSON.
 
     Args:

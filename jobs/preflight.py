@@ -42,7 +42,9 @@ def check_kafka(settings: JobSettings) -> None:
     wanted = [settings.topic_prefix + name for name in ("meter.readings", "meter.readings.rejected", "forecasts")]
     missing = [name for name in wanted if name not in topics]
     if missing:
-        raise UserError(f"Kafka at {settings.kafka} lacks the topics {', '.join(missing)}: `energyai up` creates them", 3)
+        raise UserError(
+            f"Kafka at {settings.kafka} lacks the topics {', '.join(missing)}: `energyai up` creates them", 3
+        )
 
 
 def check_database(url: str) -> None:

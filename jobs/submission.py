@@ -31,7 +31,9 @@ def submit(settings: Settings, where: Addresses, jobs: Sequence[str], arguments:
     if done.returncode:
         if settings.debug:
             sys.stderr.write(done.stderr)
-        raise UserError(_reason(done.stderr) + " (ENERGYAI_DEBUG=1 shows all)", done.returncode if done.returncode > 0 else 1)
+        raise UserError(
+            _reason(done.stderr) + " (ENERGYAI_DEBUG=1 shows all)", done.returncode if done.returncode > 0 else 1
+        )
     return ids
 
 

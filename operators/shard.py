@@ -161,8 +161,14 @@ class Shard:
         interval = length > 0
         if not interval.any():
             return set()
-        owner, ts_ms, value, length, quality = (x[interval] for x in (owner, ts_ms, value, length, quality))
-        slots = derive(owner, ts_ms, value, length, quality, config=self._config()).slots
+        slots = derive(
+            owner[interval],
+            ts_ms[interval],
+            value[interval],
+            length[interval],
+            quality[interval],
+            config=self._config(),
+        ).slots
         number = slots.slot_ms // SLOT_MS
         row, column = slots.series, number % SLOTS
         kept = (number <= self.head) & (number > self.head - SLOTS)
@@ -246,7 +252,7 @@ class Shard:
     def _history(
         self, meters: NDArray[np.int64], issued_at_ms: int, step_s: int
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        """Net kWh of each step of the meters' last 168 hours, NaN where missing; and whether the last step is closed."""
+        """Net kWh of each step of the last 168 hours, NaN where missing; and whether the last step is closed."""
         last = issued_at_ms // SLOT_MS - 1
         columns = np.arange(last - SLOTS + 1, last + 1)
         kwh, covered = self._net(meters, columns % SLOTS)

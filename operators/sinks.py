@@ -47,17 +47,17 @@ class _StoreFunction(ScalarFunction):  # type: ignore[misc]
 class _WriteReadings(_StoreFunction):
     def eval(
         self,
-        meter_id: pd.Series,
-        register: pd.Series,
-        tenant_id: pd.Series,
-        ts_ms: pd.Series,
-        kind: pd.Series,
-        value: pd.Series,
-        interval_ms: pd.Series,
-        revision: pd.Series,
-        quality: pd.Series,
-        received_ms: pd.Series,
-    ) -> pd.Series:
+        meter_id: pd.Series[Any],
+        register: pd.Series[Any],
+        tenant_id: pd.Series[Any],
+        ts_ms: pd.Series[Any],
+        kind: pd.Series[Any],
+        value: pd.Series[Any],
+        interval_ms: pd.Series[Any],
+        revision: pd.Series[Any],
+        quality: pd.Series[Any],
+        received_ms: pd.Series[Any],
+    ) -> pd.Series[Any]:
         if len(ts_ms):
             readings = Readings(
                 meter_id.to_numpy(object),
@@ -78,13 +78,13 @@ class _WriteReadings(_StoreFunction):
 class _WriteRejected(_StoreFunction):
     def eval(
         self,
-        topic: pd.Series,
-        partition: pd.Series,
-        offset: pd.Series,
-        reason: pd.Series,
-        detail: pd.Series,
-        raw: pd.Series,
-    ) -> pd.Series:
+        topic: pd.Series[Any],
+        partition: pd.Series[Any],
+        offset: pd.Series[Any],
+        reason: pd.Series[Any],
+        detail: pd.Series[Any],
+        raw: pd.Series[Any],
+    ) -> pd.Series[Any]:
         texts = [readable(payload) for payload in raw]
         # PostgreSQL's texts hold no NUL, so such a record stands there as base64, too.
         stored = [
@@ -101,7 +101,7 @@ class _WriteRejected(_StoreFunction):
 
 
 class _WriteForecasts(_StoreFunction):
-    def eval(self, messages: pd.Series) -> pd.Series:
+    def eval(self, messages: pd.Series[Any]) -> pd.Series[Any]:
         for forecasts in forecast_messages.read(messages):
             self.store.write_forecasts(
                 forecasts.meter_id,

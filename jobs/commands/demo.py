@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from infra.embedded.stack import Stack
@@ -31,12 +32,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `demo`."""
     add_data_dir(parser)
     add_json(parser)
-    parser.add_argument("--until-complete", action="store_true", help="read all to the end, then stop everything and end")
     parser.add_argument(
-        "--speed", type=float, default=SPEED, metavar="X", help=f"multiple of real time (default {SPEED:,.0f}: 7 weeks in 4 minutes)"
+        "--until-complete", action="store_true", help="read all to the end, then stop everything and end"
     )
-    parser.add_argument("--sim-meters", type=int, default=20, metavar="N", help="generated meters beside the real ones (default 20)")
-    parser.add_argument("--seconds", type=float, metavar="S", help="end by itself after so long (default: go on until Ctrl-C)")
+    parser.add_argument(
+        "--speed",
+        type=float,
+        default=SPEED,
+        metavar="X",
+        help=f"multiple of real time (default {SPEED:,.0f}: 7 weeks in 4 minutes)",
+    )
+    parser.add_argument(
+        "--sim-meters", type=int, default=20, metavar="N", help="generated meters beside the real ones (default 20)"
+    )
+    parser.add_argument(
+        "--seconds", type=float, metavar="S", help="end by itself after so long (default: go on until Ctrl-C)"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -121,33 +132,27 @@ def _live(args: argparse.Namespace, settings: Settings, where: Addresses, source
     ids = submit(settings, where, JOBS)
     stop = threading.Event()
     progress = [Progress(0, source.first_ms, 0.0)]
-    failure: list[BaseException] = []
-
-    def replay() -> None:
-        try:
-            send(source.batches(), where.kafka, TOPIC, args.speed, lambda p: progress.__setitem__(0, p), stop=stop)
-        except BaseException as error:  # shown by the main thread
-            failure.append(error)
-
-    thread = threading.Thread(target=replay, name="replay")
-    thread.start()
+    pool = ThreadPoolExecutor(1, "replay")
+    replay = pool.submit(
+        send, source.batches(), where.kafka, TOPIC, args.speed, lambda p: progress.__setitem__(0, p), stop=stop
+    )
     deadline = time.monotonic() + args.seconds if args.seconds else float("inf")
     try:
         with Display(where, quiet=args.json) as shown:
-            while time.monotonic() < deadline and not failure:
+            while time.monotonic() < deadline:
                 now = progress[0]
-                shown.update(now.readings, iso(now.event_ms) or "", replaying=thread.is_alive())
+                shown.update(now.readings, iso(now.event_ms) or "", replaying=not replay.done())
+                if replay.done():
+                    replay.result()  # raises what went wrong there
                 time.sleep(1.0)
     except KeyboardInterrupt:
         _say("")
     finally:
         stop.set()
-        thread.join()
+        pool.shutdown()
         for job_id in ids.values():
             if flink.state(job_id) not in ENDED:
                 flink.cancel(job_id)
-    if failure:
-        raise failure[0]
     _summary(args, where)
     return 0
 
@@ -194,7 +199,9 @@ def _summary(args: argparse.Namespace, where: Addresses) -> None:
     print("\nerror of the median meter (NRMSE: root mean square error, as a share of the mean load)")
     for label, found in (("real homes", real), ("all meters", every)):
         if found["nrmse"] is not None:
-            baselines = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in found["nrmse_baselines"].items())
+            baselines = ", ".join(
+                f"{name.replace('_', ' ')} {value}" for name, value in found["nrmse_baselines"].items()
+            )
             print(f"  {label}: forecast {found['nrmse']}; {baselines}")
     data_dir = f" --data-dir {args.data_dir}" if args.data_dir else ""
     print(f"\nlook again: energyai up{data_dir}, then psql with the address that it prints")

@@ -21,7 +21,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `submit`."""
     parser.add_argument("jobs", nargs="+", choices=JOBS, metavar="JOB", help=" or ".join(JOBS))
     parser.add_argument(
-        "--until-complete", action="store_true", help="read to the topics' present end, close every window, and wait for it"
+        "--until-complete",
+        action="store_true",
+        help="read to the topics' present end, close every window, and wait for it",
     )
     parser.add_argument("--savepoint", metavar="PATH", help="start one job from a savepoint or retained checkpoint")
     parser.add_argument("--parallelism", type=int, default=1, metavar="N", help="subtasks of each operator (default 1)")
