@@ -54,6 +54,8 @@ def build(t_env: Any, settings: JobSettings, verified: tuple[bytes, str]) -> Non
         .process(ForecastShard(*verified), output_type=Types.STRING())
         .uid("forecast-shard")
         .name("forecast shard")
+        # A thread of its own: the next windows are scored while the database writes.
+        .disable_chaining()
     )
     schema = Schema.new_builder().column_by_expression("messages", "f0").build()
     t_env.create_temporary_view("issued", t_env.from_data_stream(issued, schema))

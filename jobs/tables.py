@@ -7,8 +7,12 @@ from typing import Any
 from jobs.flink_sql import row_time, short_text, statements, timestamp_ms
 from jobs.job_settings import JobSettings
 
-WATERMARK = """, WATERMARK FOR rowtime AS
-    CASE WHEN rowtime <= TIMESTAMPADD(SECOND, {}, received) THEN TIMESTAMPADD(SECOND, -{}, rowtime) END"""
+EVENT_TIME = """rowtime AS {rowtime},
+  arrival AS PROCTIME(),
+  WATERMARK FOR rowtime AS
+    CASE WHEN rowtime <= TIMESTAMPADD(SECOND, {tolerance}, received) THEN TIMESTAMPADD(SECOND, -{delay}, rowtime) END"""
+
+NO_EVENT_TIME = "known_ms AS CAST(NULL AS BIGINT)"
 
 LONGEST_ID = 256
 """Characters of a meter's, register's or tenant's name."""
@@ -29,6 +33,7 @@ def create_readings(t_env: Any, settings: JobSettings, group: str, *, event_time
         event_time: whether the job has windows; one that has none saves the cost of watermarks.
     """
     tolerance = settings.future_tolerance_s
+    delay = settings.watermark_delay_s
     bounded = settings.until_complete
     source = statements(
         "meter_readings",
@@ -40,11 +45,14 @@ def create_readings(t_env: Any, settings: JobSettings, group: str, *, event_time
         bounded="'scan.bounded.mode' = 'latest-offset'," if bounded else "",
         # A run to the end never calls a partition idle: a slow fetch would make its readings late.
         idle_timeout="" if bounded else f"'scan.watermark.idle-timeout' = '{settings.idle_timeout_s} s',",
-        rowtime=row_time("payload") if event_time else "CAST(NULL AS TIMESTAMP_LTZ(3))",
-        watermark=WATERMARK.format(tolerance, settings.watermark_delay_s) if event_time else "",
+        event_time=EVENT_TIME.format(rowtime=row_time("payload"), tolerance=tolerance, delay=delay)
+        if event_time
+        else NO_EVENT_TIME,
     )
+    clock = statements("known", watermark_delay_s=delay, future_tolerance_s=tolerance) if event_time else []
     views = statements(
         "readings",
+        records="record_known" if event_time else "meter_readings",
         ts_ms=timestamp_ms("ts_json"),
         meter_ok=short_text("meter_json", LONGEST_ID),
         register_ok=f"(register_json IS NULL OR {short_text('register_json', LONGEST_ID)})",
@@ -52,13 +60,27 @@ def create_readings(t_env: Any, settings: JobSettings, group: str, *, event_time
         max_record_bytes=settings.max_record_bytes,
         future_tolerance_s=tolerance,
     )
-    for statement in source + views:
+    for statement in source + clock + views:
         t_env.execute_sql(statement)
 
 
 def create_shards(t_env: Any, settings: JobSettings) -> None:
-    """The view `shard_texts` (shard, window_end_ms, pieces): readings packed for Python; late ones with window 0."""
+    """The view `shard_texts` (shard, window_end_ms, pieces): readings packed for Python, in the order of event time."""
+    from pyflink.table import Schema
+
     for statement in statements("shards", shards=settings.shards):
+        t_env.execute_sql(statement)
+    # SQL takes a row time only from a source. Through a stream, which stays on the JVM, a computed time becomes one,
+    # with the watermarks that the source has made.
+    schema = (
+        Schema.new_builder()
+        .column_by_expression("known", "TO_TIMESTAMP_LTZ(known_ms, 3)")
+        .watermark("known", "SOURCE_WATERMARK()")
+        .build()
+    )
+    pieces = t_env.to_data_stream(t_env.from_path("reading_piece"))
+    t_env.create_temporary_view("piece", t_env.from_data_stream(pieces, schema))
+    for statement in statements("windows"):
         t_env.execute_sql(statement)
 
 

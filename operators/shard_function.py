@@ -47,7 +47,7 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
                 forecaster.model_id,
                 forecaster.sha256,
             )
-            for due in (shard.due(window_end_ms) if window_end_ms else ())
+            for due in shard.due(window_end_ms)
         ]
         self._save(key, shard, changed)
         if issued:

@@ -26,6 +26,8 @@ HELP = "the main job on real meters, with a live display"
 SPEED = 20_000.0
 JOBS = ("ingest", "forecast")
 TOPIC = "meter.readings"
+OPTIONS = ("--shards", "1")
+"""A shard costs some milliseconds a quarter hour, however few its meters."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -117,8 +119,8 @@ def _to_the_end(args: argparse.Namespace, settings: Settings, where: Addresses, 
     with display.shown(source.first_ms, source.last_ms, endless=False, quiet=args.json) as show:
         sent = send(source.batches(), where.kafka, TOPIC, None, show)
     _say(f"{sent.readings:,} readings sent in {sent.seconds:.0f} s; both jobs read them to the end …")
-    with Display(where, quiet=args.json) as shown, _every(2.0, lambda: shown.update(sent.readings, sent.last_ts or "")):
-        ids = submit(settings, where, JOBS, ["--until-complete"])
+    with Display(where, quiet=args.json) as shown, _every(5.0, lambda: shown.update(sent.readings, sent.last_ts or "")):
+        ids = submit(settings, where, JOBS, [*OPTIONS, "--until-complete"])
         wait(FlinkRest(where.flink_url), ids)
     _summary(args, where)
     return 0
@@ -129,7 +131,7 @@ def _live(args: argparse.Namespace, settings: Settings, where: Addresses, source
 
     _say("submitting the jobs …")
     flink = FlinkRest(where.flink_url)
-    ids = submit(settings, where, JOBS)
+    ids = submit(settings, where, JOBS, OPTIONS)
     stop = threading.Event()
     progress = [Progress(0, source.first_ms, 0.0)]
     pool = ThreadPoolExecutor(1, "replay")

@@ -5,8 +5,8 @@
 -- one from the future moves the watermark: a wrong clock must not make everybody else late.
 -- The row time is one millisecond before ts: a reading that ends at 00:15 belongs to the quarter hour that ends there.
 --
--- ${topic}, ${kafka}, ${group}, ${start}, ${discovery}, ${bounded}, ${idle_timeout}: settings; ${rowtime}, ${watermark}: of
--- jobs/tables.py, for the jobs that need event time.
+-- ${topic}, ${kafka}, ${group}, ${start}, ${discovery}, ${bounded}, ${idle_timeout}: settings; ${event_time}: row time, arrival
+-- and watermark, or what stands for them where a job needs none.
 
 CREATE TEMPORARY TABLE meter_readings (
   payload BYTES,
@@ -15,8 +15,7 @@ CREATE TEMPORARY TABLE meter_readings (
   `offset` BIGINT METADATA VIRTUAL,
   received TIMESTAMP_LTZ(3) METADATA FROM 'timestamp' VIRTUAL,
   received_ms AS EXTRACT(EPOCH FROM received) * 1000,
-  rowtime AS ${rowtime}
-  ${watermark}
+  ${event_time}
 ) WITH (
   'connector' = 'kafka',
   'topic' = '${topic}',

@@ -9,17 +9,17 @@
 -- parsed inside of brackets and inside of braces: no text that holds more than one value fits into both. `ts` before 1970
 -- or after 9999, and dates that do not exist, are bad_ts.
 --
--- ${future_tolerance_s}, ${max_record_bytes}: settings; the rest are the expressions of jobs/flink_sql.py.
+-- ${records}: the table or view of records; ${future_tolerance_s}, ${max_record_bytes}: settings; the rest are the expressions of jobs/flink_sql.py.
 
 CREATE TEMPORARY VIEW record_text AS
 SELECT
-  payload, `topic`, `partition`, `offset`, received_ms, rowtime,
+  payload, `topic`, `partition`, `offset`, received_ms, known_ms,
   COALESCE(DECODE(payload, 'UTF-8'), '') AS text
-FROM meter_readings;
+FROM ${records};
 
 CREATE TEMPORARY VIEW record_fields AS
 SELECT
-  payload, `topic`, `partition`, `offset`, received_ms, rowtime, text,
+  payload, `topic`, `partition`, `offset`, received_ms, known_ms, text,
   f.*
 FROM record_text
 CROSS JOIN UNNEST(ARRAY[
@@ -46,7 +46,7 @@ CROSS JOIN UNNEST(ARRAY[ROW(
 -- the 28th: so the wall time is read alone, compared with its text, and the offset is applied by hand.
 CREATE TEMPORARY VIEW record_values AS
 SELECT
-  payload, `topic`, `partition`, `offset`, received_ms, rowtime, text,
+  payload, `topic`, `partition`, `offset`, received_ms, known_ms, text,
   is_object, meter_json, register_json, kind, value_json, unit, ts_json, interval_json, revision_json, quality, tenant_json,
   x.*
 FROM record_fields
@@ -119,6 +119,6 @@ SELECT
   revision,
   CASE quality WHEN '"estimated"' THEN 1 WHEN '"invalid"' THEN 2 ELSE 0 END AS quality,
   received_ms,
-  rowtime
+  known_ms
 FROM record_checked
 WHERE reason IS NULL;
