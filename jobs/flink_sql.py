@@ -63,11 +63,12 @@ def row_time(payload: str) -> str:
     text = f"CAST({payload} AS STRING)"  # DECODE's checked exception does not compile in a watermark
     field = f"SUBSTRING({text}, LOCATE('\"ts\"', {text}), 60)"
     hint = rf"""REGEXP_EXTRACT({field}, '^"ts"\s*:\s*("[^"]{{1,40}}"|[0-9][0-9.eE+]{{0,30}})', 1)"""
-    shape = '"20__-__-__T__:__:__'
-    usual = f"UNIX_TIMESTAMP(TRIM(BOTH '\"' FROM {hint}), 'yyyy-MM-dd''T''HH:mm:ssXXX') * 1000"
+    usual = r'^"2\d{3}-\d\d-\d\dT\d\d:\d\d:\d\d(Z|[+-]\d\d:\d\d)"$'
+    parsed = f"UNIX_TIMESTAMP(TRIM(BOTH '\"' FROM {hint}), 'yyyy-MM-dd''T''HH:mm:ssXXX') * 1000"
+    # No LIKE with '_': Flink compiles its pattern anew for each record.
     ms = f"""CASE
-    WHEN {hint} LIKE '{shape}Z"' OR {hint} LIKE '{shape}+__:__"' OR {hint} LIKE '{shape}-__:__"' THEN {usual}
-    ELSE {timestamp_ms(hint)}
+    WHEN {hint} LIKE '"%' THEN CASE WHEN REGEXP({hint}, '{usual}') THEN {parsed} ELSE {timestamp_ms(hint)} END
+    ELSE COALESCE(TRY_CAST({hint} AS BIGINT), CAST(TRY_CAST({hint} AS DOUBLE) AS BIGINT))
   END"""
     return f"TO_TIMESTAMP_LTZ({ms} - 1, 3)"
 

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from typing import Any
 
 from infra.embedded.stack import Stack
@@ -17,6 +18,7 @@ from jobs.commands._common import add_data_dir, add_json, print_json
 from jobs.commands.submit import wait
 from jobs.commands.up import Progress as StackProgress
 from jobs.demo_display import Display
+from jobs.errors import UserError
 from jobs.flink_rest import ENDED, FlinkRest
 from jobs.settings import Addresses, Settings, addresses
 from jobs.submission import submit
@@ -26,6 +28,7 @@ HELP = "the main job on real meters, with a live display"
 SPEED = 20_000.0
 JOBS = ("ingest", "forecast")
 TOPIC = "meter.readings"
+NAMES = {f"energyai-{name}" for name in JOBS}
 OPTIONS = ("--shards", "1")
 """A shard costs some milliseconds a quarter hour, however few its meters."""
 
@@ -45,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"multiple of real time (default {SPEED:,.0f}: 7 weeks in 4 minutes)",
     )
     parser.add_argument(
-        "--sim-meters", type=int, default=20, metavar="N", help="generated meters beside the real ones (default 20)"
+        "--sim-meters", type=int, default=10, metavar="N", help="generated meters beside the real ones (default 10)"
     )
     parser.add_argument(
         "--seconds", type=float, metavar="S", help="end by itself after so long (default: go on until Ctrl-C)"
@@ -70,6 +73,7 @@ def run(args: argparse.Namespace) -> int:
     with _running(stack):
         where = addresses(settings)
         _say(f"stack up after {time.monotonic() - begun:.0f} s")
+        _cancel_all(FlinkRest(where.flink_url))  # of a demo that was killed
         _configure(where, demo.meters(args.sim_meters))
         for note in source.notes:
             _say(note)
@@ -95,21 +99,23 @@ class _running:  # noqa: N801 - reads as a verb
     def __exit__(self, *_: object) -> None:
         if self._ours:
             _say("stopping the stack; its data stays …")
+            # A job that runs when the cluster stops would go on at its next start.
+            with suppress(UserError):
+                _cancel_all(FlinkRest(self.stack.status()["flink_url"] or ""))
             self.stack.down()
+
+
+def _cancel_all(flink: FlinkRest) -> None:
+    for job in flink.jobs():
+        if job["state"] not in ENDED and job["name"] in NAMES:
+            flink.cancel(job["jid"])
 
 
 def _configure(where: Addresses, meters: list[dict[str, object]]) -> None:
     """Makes the meters known: their zone, and where their registers roll over."""
-    from infra.database import connected
+    from jobs.config.apply import apply_meters
 
-    with connected(where.database_url) as connection, connection.cursor() as cursor:
-        for meter in meters:
-            cursor.execute(
-                """INSERT INTO meter (meter_id, tz, register_max) VALUES (%(meter_id)s, %(tz)s, %(register_max)s)
-                ON CONFLICT (meter_id) DO UPDATE SET tz = excluded.tz, register_max = excluded.register_max""",
-                meter,
-            )
-        connection.commit()
+    apply_meters(where.kafka, where.database_url, meters)
 
 
 def _to_the_end(args: argparse.Namespace, settings: Settings, where: Addresses, source: Any) -> int:

@@ -46,7 +46,10 @@ def run(args: argparse.Namespace) -> int:
     if args.until_complete:
         options.append("--until-complete")
     flink = FlinkRest(where.flink_url)
-    flink.jobs()  # says in one line when there is no cluster
+    running = {job["name"]: job["jid"] for job in flink.jobs() if job["state"] not in ENDED}
+    for name in args.jobs:
+        if f"energyai-{name}" in running:
+            raise UserError(f"{name} already runs ({running[f'energyai-{name}']}): `energyai cancel {name}` first")
     ids = submit(settings, where, args.jobs, options)
     states = wait(flink, ids) if args.until_complete else dict.fromkeys(ids, "SUBMITTED")
     if args.json:

@@ -12,11 +12,11 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jobs.commands._common import add_data_dir
-from jobs.replay import display, fleet, sources
+from jobs.replay import display, fleet, metrics, sources
 from jobs.replay.batch import ENERGY_UNITS, POWER_UNITS, Batch, ReplayError
 from jobs.replay.csv_parquet import Options
 from jobs.replay.fleet_faults import Faults
-from jobs.replay.producer import TOPIC, Summary, send
+from jobs.replay.producer import TOPIC, Progress, Summary, send
 from jobs.settings import Settings
 
 NAME = "replay"
@@ -79,6 +79,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--iso", action="store_true", help="write ts as ISO-8601 text, not as epoch milliseconds")
     parser.add_argument("--loop", action="store_true", help="again and again, each round moved on by whole weeks")
+    parser.add_argument(
+        "--metrics-port", type=_port, metavar="N", help="serve Prometheus metrics on 127.0.0.1:N (0: a free port)"
+    )
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object; no progress")
 
 
@@ -96,9 +99,18 @@ def run(args: argparse.Namespace) -> int:
     batches: Iterator[Batch] = sources.loop(source) if args.loop else source.batches()
     with (
         _stop_on_interrupt() as stop,
+        metrics.served(args.metrics_port) as (measure, address),
         display.shown(source.first_ms, source.last_ms, endless=args.loop, quiet=args.json) as show,
     ):
-        summary = send(batches, bootstrap, args.topic, args.speed, show, iso_ts=args.iso, stop=stop)
+        if address:
+            print(f"metrics: {address}", file=sys.stderr)
+
+        def on_progress(progress: Progress) -> None:
+            measure(progress)
+            if show:
+                show(progress)
+
+        summary = send(batches, bootstrap, args.topic, args.speed, on_progress, iso_ts=args.iso, stop=stop)
     _report(summary, args.json)
     return INTERRUPTED if summary.interrupted else 0
 
@@ -208,6 +220,12 @@ def _speed(text: str) -> float | None:
 def _positive(text: str) -> int:
     if not text.isdigit() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is no whole number above 0")
+    return int(text)
+
+
+def _port(text: str) -> int:
+    if not text.isdigit() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: want 0 to 65535")
     return int(text)
 
 

@@ -8,6 +8,6 @@ SELECT
 FROM (
   SELECT shard, series, window_start, window_end, window_time, COUNT(*) AS readings, LISTAGG(numbers, ' ') AS numbers
   FROM TABLE(TUMBLE(DATA => TABLE piece, TIMECOL => DESCRIPTOR(known), SIZE => INTERVAL '15' MINUTE))
-  GROUP BY shard, series, window_start, window_end, window_time
+  GROUP BY shard, series, six_hours, window_start, window_end, window_time
 )
 GROUP BY shard, window_start, window_end;
