@@ -75,7 +75,7 @@ def row_time(payload: str) -> str:
 
 def short_text(json_text: str, longest: int) -> str:
     """SQL that holds for a JSON string of 1 to `longest` characters, none a control character."""
-    return rf"REGEXP({json_text}, '^\"([^\\\"]|\\\\[^u]|\\\\u(?!00[01])[0-9a-fA-F]{{4}}){{1,{longest}}}\"$')"
+    return rf"""REGEXP({json_text}, '^"([^\\"]|\\["\\/]|\\u(?!00[01])[0-9a-fA-F]{{4}}){{1,{longest}}}"$')"""
 
 
 def statements(name: str, **values: object) -> list[str]:

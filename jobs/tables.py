@@ -87,6 +87,10 @@ def create_shards(t_env: Any, settings: JobSettings) -> None:
 def create_sink(t_env: Any, settings: JobSettings, table: str, name: str) -> None:
     """The table `table` (record_key, record_value) on topic `name`, exactly once."""
     for statement in statements(
-        "keyed_sink", table=table, topic=topic(settings, name), kafka=settings.kafka, transactions=f"energyai-{table}"
+        "keyed_sink",
+        table=table,
+        topic=topic(settings, name),
+        kafka=settings.kafka,
+        transactions=f"energyai-{settings.topic_prefix}{table}",
     ):
         t_env.execute_sql(statement)

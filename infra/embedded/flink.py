@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from infra.embedded import artifacts, logging_config
+from infra.embedded import artifacts, logging_config, timescaledb
 from infra.embedded.errors import StackError
 from infra.embedded.keeper import Part
 from infra.embedded.options import PROJECT_ROOT, StackOptions, write_atomic
@@ -143,7 +143,14 @@ class Cluster:
             "PATH": os.pathsep.join([str(Path(sys.executable).parent), os.environ.get("PATH", os.defpath)]),
             "PYFLINK_CLIENT_EXECUTABLE": sys.executable,
             "TMPDIR": str(self.temp),
+            **self._addresses(),
         }
+
+    def _addresses(self) -> dict[str, str]:
+        """What the jobs' options are when none are given, under `flink run` and in the Web UI as well."""
+        kafka = self.options.kafka or (f"{HOST}:{self.ports['kafka']}" if "kafka" in self.ports else "")
+        own = timescaledb.url(self.ports["database"], "energyai_writer") if "database" in self.ports else ""
+        return {"ENERGYAI_KAFKA": kafka, "ENERGYAI_DATABASE_URL": self.options.database_url or own}
 
     def jvm(self, role: str) -> tuple[list[str], list[str]]:
         """JVM flags and `-D` arguments that carry Flink's memory model for `JM` or `TM`.

@@ -1,4 +1,4 @@
-"""The supervisor's metrics for Prometheus: what runs, how often it was restarted, its memory, and the policies' runs."""
+"""The supervisor's metrics for Prometheus: what runs, restarts, memory, and the policies' runs."""
 
 from __future__ import annotations
 

@@ -21,6 +21,7 @@ NAMES = (
     "flink",
     "jobmanager-metrics",
     "taskmanager-metrics",
+    "supervisor-metrics",
 )
 # Below the kernel's ephemeral range (32768 and up): the port of a part that is down for a moment cannot be taken
 # meanwhile by some program's outgoing connection.

@@ -31,12 +31,19 @@ class Stack:
     def status(self) -> dict[str, Any]:
         """What runs now.
 
-        `phase` (`down`, `starting`, `up`, `stopping`, `failed`), `kafka`, `database_url`, `flink_url`, and `parts`:
-        name → `state`, `pid`, `port`, `restarts`.
+        `phase` (`down`, `starting`, `up`, `stopping`, `failed`), `kafka`, `database_url`, `flink_url`, `metrics_url`,
+        and `parts`: name → `state`, `pid`, `port`, `restarts`.
         """
         found = state.read(self.options.state_file)
         if not found:
-            return {"phase": "down", "kafka": None, "database_url": None, "flink_url": None, "parts": {}}
+            return {
+                "phase": "down",
+                "kafka": None,
+                "database_url": None,
+                "flink_url": None,
+                "metrics_url": None,
+                "parts": {},
+            }
         return state.checked(found)
 
     def up(self, progress: Progress | None = None) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from infra import database
 from infra.embedded import artifacts, flink, kafka, processes, timescaledb, topics
 from infra.embedded.errors import StackError
 from infra.embedded.keeper import Keeper, Part
+from infra.embedded.metrics import StackMetrics, write_targets
 from infra.embedded.options import StackOptions
 from infra.embedded.ports import HOST, load_or_assign
 from infra.embedded.state import StateFile
@@ -53,6 +54,7 @@ class Supervisor:
         )
         self.keepers: dict[str, Keeper] = {}
         self.stopping = threading.Event()
+        self.metrics = StackMetrics(self.state.get)
         self._migrated = threading.Event()
         self._giving_up = threading.Event()
 
@@ -89,14 +91,16 @@ class Supervisor:
         shutil.rmtree(temp, ignore_errors=True)  # left by processes that were killed
         temp.mkdir()
         ports = load_or_assign(options.data_dir / "ports.json", options.ports, self._port_names())
-        self.state.set(ports=ports, **self._addresses(ports))
+        write_targets(options.data_dir, ports)
+        metrics_url = self.metrics.serve(ports["supervisor-metrics"])
+        self.state.set(ports=ports, metrics_url=metrics_url, **self._addresses(ports))
         for part in self._parts(ports):
             keeper = Keeper(part, options.data_dir, options.logs, self.state.set_part)
             self.keepers[part.name] = keeper
             keeper.start()
 
     def _port_names(self) -> list[str]:
-        names: list[str] = []
+        names = ["supervisor-metrics"]
         if not self.options.kafka:
             names += ["kafka", "kafka-controller"]
         if not self.options.database_url:
@@ -185,7 +189,9 @@ class Supervisor:
         if keeper is None or not keeper.up.is_set() or not self._migrated.is_set():
             return
         try:
-            ran = database.run_due_policies(self._owner_url())
+            with self.metrics.policy_run() as count:
+                ran = database.run_due_policies(self._owner_url())
+                count(len(ran))
             log.info("policies run: %d", len(ran))
         except Exception:
             log.exception("policies; tried again in %.0f s", POLICIES_EVERY_S)
@@ -202,6 +208,7 @@ class Supervisor:
         shutil.rmtree(self.options.data_dir / "tmp", ignore_errors=True)
         if not error:
             self.state.set(phase="down")
+        self.metrics.close()
         log.info("stopped")
 
 

@@ -39,8 +39,8 @@ def run(args: argparse.Namespace) -> int:
         how = f"restarts {part.get('restarts', 0):<3} {memory_mb(part.get('pid'))}"
         print(f"  {name:12} {coloured(part['state'], 10)} {where} {how}")
     if up:
-        for name in ("kafka", "database_url", "flink_url"):
-            print(f"{name:13} {status[name]}")
+        for name in ("kafka", "database_url", "flink_url", "metrics_url"):
+            print(f"{name:13} {status.get(name) or '-'}")
     return 0 if up else DOWN
 
 

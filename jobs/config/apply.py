@@ -65,15 +65,18 @@ def apply_meters(kafka: str, database_url: str, meters: list[dict[str, Any]]) ->
         UserError: Kafka does not answer; a key that a meter does not have, or a value that it may not have.
         DatabaseError: the database does not answer.
     """
+    entries = []
     for meter in meters:
+        if not meter.get("meter_id"):
+            raise UserError("a meter without meter_id: give it one", 2)
         for name, value in meter.items():
             rule = METER.keys.get(name)
             problem = "unknown key" if rule is None else None if value is None else rule.check(value)
             if problem:
-                raise UserError(f"meter {meter.get('meter_id')}: {name}: {problem}", 2)
-        if not meter.get("meter_id"):
-            raise UserError("a meter without meter_id: give it one", 2)
-    return _write(kafka, database_url, {"meters": meters})
+                raise UserError(f"meter {meter['meter_id']}: {name}: {problem}", 2)
+        # Null is a value (not known) only where it is the default.
+        entries.append({k: v for k, v in meter.items() if v is not None or METER.keys[k].default is None})
+    return _write(kafka, database_url, {"meters": entries})
 
 
 def known(database_url: str) -> Known:

@@ -1,4 +1,4 @@
-"""What an entry of each kind may say: its keys, their types, bounds and defaults. Names and units as in the contracts."""
+"""What an entry of each kind may say: its keys, their types, bounds and defaults, as in the contracts."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A configuration file, checked: every problem at once, each with its line and what to do. Pure: no service is asked."""
+"""A configuration file, checked: every problem at once, each with its line and what to do. No service is asked."""
 
 from __future__ import annotations
 

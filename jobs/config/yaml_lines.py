@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import yaml
 
-MAX_DEPTH = 20
+MAX_DEPTH = 10
 Say = Callable[[int, str], None]
 """Takes a line (from 1) and what is wrong there."""
 
@@ -53,19 +54,20 @@ def plain(node: yaml.Node, say: Say, depth: int = 0) -> Any:
         return {name: plain(value, say, depth + 1) for name, _, value in pairs(node, say)}
     if isinstance(node, yaml.SequenceNode):
         return [plain(item, say, depth + 1) for item in node.value]
+    value = _scalar(node, say)
+    if depth and not (value is None or isinstance(value, str | int | float)):
+        return node.value  # dates within tariff and settings stay the text that they are
+    if depth and isinstance(value, float) and not math.isfinite(value):  # JSON has neither
+        say(line(node), f"{node.value} is no usable number: write a finite one")
+    return value
+
+
+def _scalar(node: yaml.Node, say: Say) -> Any:
     loader = yaml.SafeLoader("")
     try:
-        value = loader.construct_object(node)
+        return loader.construct_object(node)
     except (yaml.YAMLError, ValueError) as error:
         say(line(node), f"{node.value!r} cannot be read ({' '.join(str(error).split())[:80]}): put it in quotes")
         return None
     finally:
         loader.dispose()
-    if value is None or isinstance(value, str | bool | int):
-        return value
-    if isinstance(value, float):
-        if depth and (value != value or abs(value) == float("inf")):  # within tariff or settings: JSON has neither
-            say(line(node), f"{node.value} is no usable number: write a finite one")
-            return None
-        return value
-    return node.value if depth else value  # dates within tariff and settings stay the text that they are

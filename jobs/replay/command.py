@@ -107,8 +107,7 @@ def run(args: argparse.Namespace) -> int:
 
         def on_progress(progress: Progress) -> None:
             measure(progress)
-            if show:
-                show(progress)
+            show(progress)
 
         summary = send(batches, bootstrap, args.topic, args.speed, on_progress, iso_ts=args.iso, stop=stop)
     _report(summary, args.json)

@@ -93,6 +93,7 @@ REJECTED: list[tuple[bytes, str]] = [
     *((with_field("meter_id", text), "bad_type") for text in ("7", "true", '["m"]', '{"id":"m"}')),
     (with_field("meter_id", '"a\\u0000b"'), "bad_type"),
     (with_field("meter_id", '"a\\u001eb"'), "bad_type"),
+    *((with_field("meter_id", f'"a\\{letter}b"'), "bad_type") for letter in "ntrbf"),
     (with_field("meter_id", '"a\\u001Fb"'), "bad_type"),
     (with_field("register", '"a\\u0000b"'), "bad_type"),
     (with_field("tenant_id", '"a\\u0007b"'), "bad_type"),
