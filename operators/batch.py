@@ -50,9 +50,11 @@ class Batch:
     """Of the rows that lost against others of the same call."""
     lost: Readings
     """Those that lost against another value of the same revision."""
+    received_ms: Ints
+    """When each row arrived."""
 
     @classmethod
-    def of(cls, readings: Readings) -> Batch:
+    def of(cls, readings: Readings, received_ms: Ints) -> Batch:
         """Number the pairs by name, so that all writers lock in one order, and keep one reading of each key."""
         keys: dict[tuple[str, str], int] = {}
         readings = replace(readings, meter_id=storable(readings.meter_id), register=storable(readings.register))
@@ -70,6 +72,7 @@ class Batch:
             Pairs(meters, registers),
             WriteCounts(0, resolved.repeated, resolved.superseded, len(resolved.conflicts)),
             readings.take(resolved.conflicts),
+            received_ms[resolved.keep],
         )
 
     def introduce(self, cursor: Cursor) -> None:
@@ -77,7 +80,7 @@ class Batch:
         tenant = dict(zip(self.readings.meter_id.tolist(), self.readings.tenant_id.tolist(), strict=True))
         tables.introduce(cursor, self.pairs, tenant)
 
-    def write(self, cursor: Cursor, received_at_ms: int) -> Written | None:
+    def write(self, cursor: Cursor) -> Written | None:
         """Everything in the cursor's transaction; None (and nothing done) where a pair must be introduced first."""
         r, pair = self.readings, self.pair
         heads = tables.lock_heads(cursor, self.pairs)
@@ -89,7 +92,7 @@ class Batch:
         tables.record_conflicts(cursor, _both(self.lost, r.take(clash)), np.concatenate([self.lost.value, dropped]))
         if not wins.any():
             return Written(counts, None)
-        tables.insert_readings(cursor, r.take(wins), received_at_ms)
+        tables.insert_readings(cursor, r.take(wins), self.received_ms[wins])
         heads, spans = self._append(cursor, self._moved(heads, wins), np.flatnonzero(~late))
         changed = np.flatnonzero(late & wins)
         if len(changed):

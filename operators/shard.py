@@ -19,7 +19,7 @@ from operators.energy import NEVER, SLOT_MS, Carry, SeriesConfig, derive, resolv
 from operators.features import CONTEXT_HOURS, has_context
 from operators.flows import EXPORT, IMPORT, NET, NONE, flow_of
 from operators.packing import Pieces
-from operators.readings import Kind, Readings
+from operators.readings import Kind, Quality, Readings
 
 SLOTS_PER_HOUR = 4
 SLOTS = CONTEXT_HOURS * SLOTS_PER_HOUR
@@ -141,7 +141,8 @@ class Shard:
         before = self.carry.last_ms
         done = derive(owner, ts_ms, value, length, quality, config=self._config(), carry=self.carry)
         self.carry = done.carry
-        self._learn_cadence(owner, ts_ms, length, before)
+        valid = quality != Quality.INVALID  # as the carry, or the cadence would depend on where a window ends
+        self._learn_cadence(owner[valid], ts_ms[valid], length[valid], before)
         slots = done.slots
         return self._set(slots.series, slots.slot_ms // SLOT_MS, slots.kwh, slots.covered_ms)
 

@@ -70,8 +70,7 @@ class _WriteReadings(_StoreFunction):
                 quality.to_numpy(np.int8),
                 tenant_id.to_numpy(object),
             )
-            # One arrival for the batch: the earliest, so that a replay of the same records can only agree or be later.
-            self.store.write_readings(readings, int(received_ms.min()))
+            self.store.write_readings(readings, received_ms.to_numpy(np.int64))
         return pd.Series(np.ones(len(ts_ms), np.int64))
 
 

@@ -52,12 +52,12 @@ class Store:
         """Close the connection."""
         self._session.close()
 
-    def write_readings(self, readings: Readings, received_at_ms: int) -> WriteCounts:
+    def write_readings(self, readings: Readings, received_at_ms: Ints | int) -> WriteCounts:
         """Store readings and derive the energy that they change.
 
         Args:
             readings: columns of n readings in canonical units, in any order, with repeats or not.
-            received_at_ms: epoch milliseconds UTC; a reading that is stored already keeps its own.
+            received_at_ms: epoch milliseconds UTC, int64 [n] or one for all; a reading that is stored keeps its own.
 
         Raises:
             StoreError: the database stayed away for `give_up_after`, or is not migrated.
@@ -65,9 +65,10 @@ class Store:
         """
         if not len(readings):
             return WriteCounts()
-        batch = Batch.of(readings)
+        arrived = np.broadcast_to(np.asarray(received_at_ms, np.int64), len(readings))
+        batch = Batch.of(readings, arrived)
         while True:
-            written = self._session.transaction(lambda cursor: batch.write(cursor, received_at_ms))
+            written = self._session.transaction(batch.write)
             if written is not None:
                 break
             # In a transaction of its own, so that nobody waits for another's new series while holding a lock.

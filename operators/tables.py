@@ -156,7 +156,7 @@ def stored_ranks(cursor: Cursor, readings: Readings, index: Ints) -> dict[int, R
     return {row[0]: (row[1], row[2], row[3], round(row[4]), row[5]) for row in cursor.fetchall()}
 
 
-def insert_readings(cursor: Cursor, r: Readings, received_at_ms: int) -> None:
+def insert_readings(cursor: Cursor, r: Readings, received_ms: Ints) -> None:
     """Insert readings, each key once; where the key is stored, the greater rank stands and `received_at` stays."""
     source, parameters = rows_of(
         m=("text", r.meter_id),
@@ -168,18 +168,20 @@ def insert_readings(cursor: Cursor, r: Readings, received_at_ms: int) -> None:
         revision=("bigint", r.revision),
         quality=("integer", r.quality),
         tenant=("text", r.tenant_id),
+        received=("bigint", received_ms),
     )
     cursor.execute(
         f"""INSERT INTO reading
             (meter_id, register, ts, kind, value, unit, interval_s, revision, quality, tenant_id, received_at)
         SELECT m, r, to_timestamp(ts / 1000.0), {_KINDS}[kind + 1], value, CASE kind WHEN 2 THEN 'kW' ELSE 'kWh' END,
-            nullif(length, 0) / 1000.0, revision, {_QUALITIES}[quality + 1], tenant, %s
+            nullif(length, 0) / 1000.0, revision, {_QUALITIES}[quality + 1], tenant,
+            to_timestamp(received / 1000.0)
         FROM {source} AS u
         ON CONFLICT (meter_id, register, ts) DO UPDATE SET
             kind = excluded.kind, value = excluded.value, unit = excluded.unit, interval_s = excluded.interval_s,
             revision = excluded.revision, quality = excluded.quality, tenant_id = excluded.tenant_id
         WHERE {_NEWER} > {_STORED}""",
-        [to_time(received_at_ms), *parameters],
+        parameters,
     )
 
 

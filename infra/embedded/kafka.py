@@ -88,7 +88,8 @@ def part(options: StackOptions, ports: dict[str, int]) -> Part:
     def format_once() -> None:
         if (folder / "data" / "meta.properties").is_file():
             return
-        cluster_id = base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # One in 64 of these begins with a dash, which the tool takes for an option.
+        cluster_id = "e" + base64.urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
         flags = ["-XX:TieredStopAtLevel=1", "-Xmx128m", *base[1:]]
         command = [base[0], *flags, "kafka.tools.StorageTool", "format", "--ignore-formatted", "-t", cluster_id]
         done = subprocess.run([*command, "-c", str(properties)], capture_output=True, text=True, check=False)

@@ -129,6 +129,7 @@ def test_a_savepoint_keeps_the_history(
 ) -> None:
     deployment = Deployment.on(stack, "save-", PARTITIONS)
     monkeypatch.setenv("ENERGYAI_TOPIC_PREFIX", deployment.prefix)
+    monkeypatch.setenv("ENERGYAI_IDLE_TIMEOUT_S", "5")  # four meters leave a partition empty
     batch = meters(deployment.prefix, 4, DAYS).readings
     wanted = plain_python(batch, until_ms=2**62)
     middle = int(batch.ts_ms[0]) + 7 * 86_400_000 + 43_200_000

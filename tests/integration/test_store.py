@@ -72,6 +72,13 @@ def test_the_same_batch_again_changes_nothing(gate: GateHandle) -> None:
     assert received == [(datetime.fromtimestamp(1, UTC),)]
 
 
+def test_each_reading_keeps_its_own_arrival(gate: GateHandle) -> None:
+    batch = readings("arrivals", [START, START + HOUR], [1.0, 2.0])
+    Store(gate.url).write_readings(batch, np.array([2_000, 5_000]))
+    found = query(gate.url, "SELECT extract(epoch FROM received_at) FROM reading WHERE meter_id = 'arrivals' ORDER BY ts")
+    assert [float(at) for (at,) in found] == [2.0, 5.0]
+
+
 def test_concurrent_writers_of_one_meter_lose_nothing(gate: GateHandle) -> None:
     rng = np.random.default_rng(4)
     everything = shuffled(rng, messy(rng, "both", meters=3, days=2), HOUR)
