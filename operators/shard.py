@@ -175,7 +175,10 @@ class Shard:
         kept = (number <= self.head) & (number > self.head - SLOTS)
         there = np.where(kept, self.covered_ms[row, column], 0)
         whole = slots.covered_ms >= SLOT_MS
-        room = there + slots.covered_ms <= SLOT_MS
+        # Estimated energy fills no room: it replaces what is estimated, or its repeat would count twice.
+        estimated = slots.covered_ms == 0
+        whole |= estimated & (there == 0)
+        room = ~estimated & (there + slots.covered_ms <= SLOT_MS)
         kwh = slots.kwh + np.where(whole, 0.0, self.kwh[row, column])
         covered = np.where(whole, slots.covered_ms, there + slots.covered_ms)
         take = kept & (whole | room)

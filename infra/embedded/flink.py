@@ -26,7 +26,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from infra.embedded import artifacts, logging_config, timescaledb
+from infra.embedded import artifacts, logging_config, timescaledb, web_ui
 from infra.embedded.errors import StackError
 from infra.embedded.keeper import Part
 from infra.embedded.options import PROJECT_ROOT, StackOptions, write_atomic
@@ -119,6 +119,9 @@ class Cluster:
             python_jar,
             *(self.options.home / "parts" / "flink").glob("*.jar"),
         ]
+        page = web_ui.build(self._dist_jar(), self.folder / "web-ui")
+        if page:
+            wanted.append(page)
         for old in self.lib.iterdir():
             old.unlink()
         for jar in wanted:

@@ -94,7 +94,8 @@ def memory(folder: Path, pid: int) -> dict[str, int]:
         if process.pid == pid or str(folder) in " ".join(process.info["cmdline"] or []):
             for each in [process, *children(process)]:
                 found[each.pid] = each
-    found.pop(psutil.Process().pid, None)
+    for own in (psutil.Process(), *psutil.Process().parents()):
+        found.pop(own.pid, None)
     used: dict[str, int] = {}
     for process in found.values():
         try:

@@ -75,7 +75,8 @@ def test_the_same_batch_again_changes_nothing(gate: GateHandle) -> None:
 def test_each_reading_keeps_its_own_arrival(gate: GateHandle) -> None:
     batch = readings("arrivals", [START, START + HOUR], [1.0, 2.0])
     Store(gate.url).write_readings(batch, np.array([2_000, 5_000]))
-    found = query(gate.url, "SELECT extract(epoch FROM received_at) FROM reading WHERE meter_id = 'arrivals' ORDER BY ts")
+    sql = "SELECT extract(epoch FROM received_at) FROM reading WHERE meter_id = 'arrivals' ORDER BY ts"
+    found = query(gate.url, sql)
     assert [float(at) for (at,) in found] == [2.0, 5.0]
 
 

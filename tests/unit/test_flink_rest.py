@@ -107,7 +107,7 @@ def test_the_cause_is_the_innermost_as_one_line(flink: FlinkRest, answers: Answe
 
 def test_a_refusal_and_a_cluster_that_is_not_there(flink: FlinkRest, answers: Answers) -> None:
     answers["GET /jobs/x"] = [(404, {"errors": ["not found\nat all"]})]
-    with pytest.raises(UserError, match="Flink refused GET /jobs/x: .*not found"):
+    with pytest.raises(UserError, match=r"Flink refused GET /jobs/x: .*not found"):
         flink.state("x")
     with pytest.raises(UserError, match=r"no Flink at http://127.0.0.1:1 .*energyai status") as error:
         FlinkRest("http://127.0.0.1:1").jobs()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import fields
 from typing import Any
 
@@ -121,7 +122,7 @@ def test_however_the_readings_are_cut_the_shard_remembers_the_same(seed: int, cu
     whole, parts = Shard(), Shard()
     whole.apply(pieces(readings))
     edges = [0, *sorted(int(cut * len(readings)) for cut in cuts), len(readings)]
-    for low, high in zip(edges, edges[1:], strict=False):
+    for low, high in itertools.pairwise(edges):
         if low < high:
             parts.apply(pieces(readings[low:high]))
     assert remembered(parts) == remembered(whole)
