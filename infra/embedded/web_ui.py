@@ -1,7 +1,7 @@
 """Flink's Web UI with its form's program arguments delivered.
 
-Flink 2.3.0's page posts them as `programArgs`, which its REST server, since Flink 2.0, no longer reads: a job would start
-without any. Flink itself is left as it is: a small jar before flink-dist on the class path carries the page, corrected.
+Flink 2.3.0's page posts them as `programArgs`, which its REST server no longer reads: a job would start without any.
+Flink itself is left as it is: a small jar before flink-dist on the class path carries the page, corrected.
 """
 
 from __future__ import annotations
@@ -15,9 +15,15 @@ from pathlib import Path
 NAME = "energyai-web-ui.jar"
 """Sorts before flink-dist, so that its `web/` is the one that is served."""
 
-LOST = re.compile(rb"(?<=[{,])programArgs:(\w+)(?=,savepointPath:)")
 # Words between white space, no quoting: the form has no shell. None at all is null, as the server expects.
-DELIVERED = rb'programArgsList:(\1||"").match(/\\S+/g)'
+CORRECTIONS = (
+    (re.compile(rb"(?<=[{,])programArgs:(\w+)(?=,savepointPath:)"), rb'programArgsList:(\1||"").match(/\\S+/g)'),
+    # Show Plan: a list in the address is joined by commas, so a comma within a word parts it there (not on Submit).
+    (
+        re.compile(rb'"program-args",(\w+)(?=\)\),this\.httpClient\.get\()'),
+        rb'"programArg",\1.trim().split(/\\s+/).join()',
+    ),
+)
 
 log = logging.getLogger(__name__)
 
@@ -28,7 +34,9 @@ def correct(script: bytes) -> bytes:
     >>> correct(b'{entryClass:i,programArgs:a,savepointPath:c}')
     b'{entryClass:i,programArgsList:(a||"").match(/\\\\S+/g),savepointPath:c}'
     """
-    return LOST.sub(DELIVERED, script)
+    for lost, delivered in CORRECTIONS:
+        script = lost.sub(delivered, script)
+    return script
 
 
 def build(dist: Path, folder: Path) -> Path | None:
@@ -42,7 +50,7 @@ def build(dist: Path, folder: Path) -> Path | None:
         The jar; None, with a warning logged, when this Flink's page holds nothing to correct.
     """
     jar = folder / NAME
-    made_from = f"{dist.name} {dist.stat().st_size} {dist.stat().st_mtime_ns} ".encode() + DELIVERED
+    made_from = f"{dist.name} {dist.stat().st_size} {dist.stat().st_mtime_ns} {CORRECTIONS}".encode()
     if comment(jar) == made_from:
         return jar
     with zipfile.ZipFile(dist) as source:

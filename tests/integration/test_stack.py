@@ -8,9 +8,11 @@ import signal
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.error import HTTPError
 from urllib.parse import quote
 from urllib.request import Request, urlopen
 
@@ -20,7 +22,7 @@ import pytest
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.admin import ConfigResource, ConfigResourceType, KafkaAdminClient, NewTopic
 
-from infra.embedded import flink, processes, topics
+from infra.embedded import flink, processes, topics, web_ui
 from infra.embedded.errors import StackError
 from infra.embedded.options import StackOptions
 from infra.embedded.stack import Stack
@@ -197,6 +199,35 @@ def test_a_job_submitted_from_the_web_ui(stack: Stack, echo: Echo) -> None:
     assert rest(stack, "POST", f"/jars/{quote(jar)}/run", body)["jobid"]
     echo.send(range(50))
     assert sorted(echo.received(50, 120)) == sorted(f"py-{n}" for n in range(50))
+
+
+def test_the_web_ui_sends_its_program_arguments_in_the_field_that_is_read(stack: Stack) -> None:
+    (dist,) = (stack.options.data_dir / "flink" / "lib").glob("flink-dist-*.jar")
+    with zipfile.ZipFile(dist) as jar:
+        names = [name for name in jar.namelist() if name.startswith("web/") and name.endswith(".js")]
+        (script,) = [name for name in names if web_ui.correct(jar.read(name)) != jar.read(name)]
+        corrected = web_ui.correct(jar.read(script))
+    with urlopen(f"{stack.status()['flink_url']}/{script.removeprefix('web/')}", timeout=30) as answer:
+        assert answer.read() == corrected
+    with urlopen(stack.status()["flink_url"], timeout=30) as answer:
+        assert b"<flink-root>" in answer.read(), "the rest of the page is served as well"
+
+
+def test_a_submission_without_arguments_is_an_error_and_no_more(stack: Stack) -> None:
+    before = stack.status()["parts"]["jobmanager"]
+    (jar,) = [jar["id"] for jar in rest(stack, "GET", "/jars")["files"] if jar["name"].startswith("flink-python")]
+    request = Request(
+        f"{stack.status()['flink_url']}/jars/{quote(jar)}/run",
+        data=json.dumps({"entryClass": "org.apache.flink.client.python.PythonDriver"}).encode(),
+        headers={"Content-Type": "application/json"},
+    )
+    with pytest.raises(HTTPError) as refused:
+        urlopen(request, timeout=60)
+    assert 400 <= refused.value.code < 600
+    refused.value.close()
+    after = stack.status()["parts"]["jobmanager"]
+    assert (after["pid"], after["restarts"], after["state"]) == (before["pid"], before["restarts"], "up")
+    assert rest(stack, "GET", "/overview"), "it goes on answering"
 
 
 def test_every_part_killed_at_once_comes_back_and_loses_nothing(stack: Stack, echo: Echo) -> None:

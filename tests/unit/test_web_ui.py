@@ -14,6 +14,7 @@ from infra.embedded import flink, web_ui
 SENDS = (
     b"runJob(t,i,o,q,c,m){const h={entryClass:i,parallelism:o,programArgs:q,savepointPath:c,allowNonRestoredState:m}"
 )
+PLANS = b'o&&(c=c.append("p",o)),q&&(c=c.append("program-args",q)),this.httpClient.get(`u`)'
 FORM = b"fb.group({entryClass:[null],parallelism:[null],programArgs:[null],savepointPath:[null]})"
 
 
@@ -34,7 +35,7 @@ def content(jar: Path) -> dict[str, bytes]:
 
 
 def test_the_whole_page_is_in_the_jar_and_only_the_arguments_differ(tmp_path: Path) -> None:
-    dist = made_up(tmp_path / "flink-dist-2.3.0.jar", {"web/1.js": SENDS + FORM, "web/2.js": FORM})
+    dist = made_up(tmp_path / "flink-dist-2.3.0.jar", {"web/1.js": SENDS + PLANS + FORM, "web/2.js": FORM})
     jar = web_ui.build(dist, tmp_path / "made")
     assert jar == tmp_path / "made" / "energyai-web-ui.jar"
     # Flink looks for the folder itself, and serves only what lies beside it.
@@ -42,7 +43,9 @@ def test_the_whole_page_is_in_the_jar_and_only_the_arguments_differ(tmp_path: Pa
         "web/": b"",
         "web/index.html": b"<html>",
         "web/assets/logo.png": b"\x89PNG",
-        "web/1.js": SENDS.replace(b"programArgs:q", rb'programArgsList:(q||"").match(/\S+/g)') + FORM,
+        "web/1.js": SENDS.replace(b"programArgs:q", rb'programArgsList:(q||"").match(/\S+/g)')
+        + PLANS.replace(b'"program-args",q', rb'"programArg",q.trim().split(/\s+/).join()')
+        + FORM,
         "web/2.js": FORM,
     }
     assert [path.name for path in jar.parent.iterdir()] == [jar.name]
