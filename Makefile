@@ -18,7 +18,7 @@ help: ## This list
 setup: ## .venv with the locked runtime packages and `energyai`; the embedded parts fetched and verified
 	@$(SETUP) runtime
 
-setup-test:
+setup-test: ## `make setup`, and the development and training packages
 	@$(SETUP) test
 
 demo: setup ## The main job on real meters until Ctrl-C; ARGS="--until-complete --json" ends by itself
@@ -42,8 +42,8 @@ integration: ## Tests on the real Kafka, Flink and TimescaleDB
 faults: ## Tests that kill the parts in mid-run
 	$(if $(wildcard tests/faults/test_*.py),$(call timed,faults,$(BIN)/pytest -q tests/faults $(ARGS)))
 
-bench: setup-test ## Measurements; not part of the tests
-	$(call timed,bench,$(BIN)/pytest -q -s -m bench tests/bench $(ARGS))
+bench: setup ## What the demo costs: first forecast, memory, disk; not part of the tests
+	@$(BIN)/python tests/bench/demo_footprint.py --data-dir .energyai/bench $(ARGS)
 
 lock: ## Resolve the locks again; ARGS=--upgrade takes newer versions
 	@$(SETUP) lock $(ARGS)
