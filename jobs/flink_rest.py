@@ -43,13 +43,17 @@ class FlinkRest:
         """All jobs, newest first: `jid`, `name`, `state`, `start-time`, `duration`."""
         return sorted(self.call("/jobs/overview")["jobs"], key=lambda job: -job["start-time"])
 
+    def running(self) -> list[dict[str, Any]]:
+        """Those of them that have not ended."""
+        return [job for job in self.jobs() if job["state"] not in ENDED]
+
     def find(self, name: str) -> dict[str, Any]:
         """The running job that `name` names: a job id, a job's name, or that without `energyai-`.
 
         Raises:
             UserError: none runs.
         """
-        running = [job for job in self.jobs() if job["state"] not in ENDED]
+        running = self.running()
         for job in running:
             if name in (job["jid"], job["name"], job["name"].removeprefix("energyai-")):
                 return job
@@ -73,6 +77,11 @@ class FlinkRest:
         """Cancels a job and waits for its end."""
         self.call(f"/jobs/{job_id}?mode=cancel", "PATCH")
         self.wait(job_id, within_s)
+
+    def cancel_if_running(self, job_id: str) -> None:
+        """Cancels a job, unless it has ended by itself."""
+        if self.state(job_id) not in ENDED:
+            self.cancel(job_id)
 
     def wait(self, job_id: str, within_s: float) -> str:
         """A job's last state.

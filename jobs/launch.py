@@ -34,7 +34,6 @@ def table_environment(settings: JobSettings, name: str, options: Mapping[str, st
         own |= {"execution.target": "remote", "rest.address": str(address.hostname), "rest.port": str(address.port)}
         # The workers may be on machines that do not have this package.
         own["python.files"] = str(package.archive())
-    if settings.flink_url:
         stream = StreamExecutionEnvironment(_remote(own))
     else:
         configuration = Configuration()

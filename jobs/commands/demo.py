@@ -19,7 +19,7 @@ from jobs.commands.submit import wait
 from jobs.commands.up import Progress as StackProgress
 from jobs.demo_display import Display
 from jobs.errors import UserError
-from jobs.flink_rest import ENDED, FlinkRest
+from jobs.flink_rest import FlinkRest
 from jobs.settings import Addresses, Settings, addresses
 from jobs.submission import submit
 
@@ -106,8 +106,8 @@ class _running:  # noqa: N801 - reads as a verb
 
 
 def _cancel_all(flink: FlinkRest) -> None:
-    for job in flink.jobs():
-        if job["state"] not in ENDED and job["name"] in NAMES:
+    for job in flink.running():
+        if job["name"] in NAMES:
             flink.cancel(job["jid"])
 
 
@@ -159,8 +159,7 @@ def _live(args: argparse.Namespace, settings: Settings, where: Addresses, source
         stop.set()
         pool.shutdown()
         for job_id in ids.values():
-            if flink.state(job_id) not in ENDED:
-                flink.cancel(job_id)
+            flink.cancel_if_running(job_id)
     _summary(args, where)
     return 0
 

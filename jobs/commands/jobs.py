@@ -6,7 +6,7 @@ import argparse
 from datetime import UTC, datetime
 
 from jobs.commands._common import add_data_dir, add_json, print_json
-from jobs.flink_rest import ENDED, FlinkRest
+from jobs.flink_rest import FlinkRest
 from jobs.settings import Settings, addresses
 
 NAME = "jobs"
@@ -23,7 +23,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     """Lists them."""
     flink = FlinkRest(addresses(Settings.load(data_dir=args.data_dir)).flink_url)
-    shown = [job for job in flink.jobs() if args.all or job["state"] not in ENDED]
+    shown = flink.jobs() if args.all else flink.running()
     if args.json:
         print_json([{key: job[key] for key in ("jid", "name", "state", "start-time", "duration")} for job in shown])
         return 0

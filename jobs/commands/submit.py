@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     if args.until_complete:
         options.append("--until-complete")
     flink = FlinkRest(where.flink_url)
-    running = {job["name"]: job["jid"] for job in flink.jobs() if job["state"] not in ENDED}
+    running = {job["name"]: job["jid"] for job in flink.running()}
     for name in args.jobs:
         if f"energyai-{name}" in running:
             raise UserError(f"{name} already runs ({running[f'energyai-{name}']}): `energyai cancel {name}` first")
@@ -80,7 +80,6 @@ def wait(flink: FlinkRest, ids: dict[str, str]) -> dict[str, str]:
             time.sleep(POLL_S)
     except BaseException:
         for job_id in left.values():
-            if flink.state(job_id) not in ENDED:
-                flink.cancel(job_id)
+            flink.cancel_if_running(job_id)
         raise
     return dict.fromkeys(ids, "FINISHED")
