@@ -8,6 +8,9 @@ from setuptools import find_packages, setup
 
 RUNTIME = [
     "apache-flink==2.3.0",
+    "defusedxml>=0.7",  # Green Button files come from outside
+    "dsmr-parser>=1.11,<2",
+    "highspy>=1.10",
     "kafka-python>=2.2,<3",
     "numpy>=1.26,<3",
     "onnxruntime>=1.20",
