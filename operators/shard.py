@@ -1,35 +1,63 @@
 """A shard: the recent history of some hundred meters, as arrays. Pure; `operators.shard_function` gives it to Flink.
 
 What is kept for each series (one kind of one register of one meter) is the energy of each quarter hour of the last 168
-hours, how much of it was measured, and where the series stands (`operators.energy.Carry`). Readings may come in any
-order within a week: one that is older than where its series stands patches the quarter hours that it covers.
+hours (`operators.history`), where the series stands (`operators.energy.Carry`), and its readings of the last eight days
+(`operators.slot_readings`, in a store that need not be memory). A reading that is late, revised or repeated meets the
+readings that it belongs to: the history is a function of the set of readings, whatever their order.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections import OrderedDict
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, fields
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 import orjson
 from numpy.typing import NDArray
 
 from operators.energy import NEVER, SLOT_MS, Carry, SeriesConfig, derive, resolve
-from operators.features import CONTEXT_HOURS, has_context
-from operators.flows import EXPORT, IMPORT, NET, NONE, flow_of
+from operators.features import has_context
+from operators.flows import EXPORT, NONE, flow_of
+from operators.history import SLOTS, History, net_of_registers
+from operators.increments import Floats, Ints
+from operators.meters import UNKNOWN, MeterConfig, utc_offset_s
 from operators.packing import Pieces
-from operators.readings import Kind, Quality, Readings
+from operators.patch import Touched, derive_again, known_quality
+from operators.readings import Kind, Readings
+from operators.slot_readings import SlotReadings, condensed
 
-SLOTS_PER_HOUR = 4
-SLOTS = CONTEXT_HOURS * SLOTS_PER_HOUR
+KEPT = SLOTS + 96
+"""Quarter hours of which readings are kept: the history's, and a day before to derive its oldest from."""
 KNOWN_SHARE = 0.5
-"""A step of which less was measured is missing; one of which more was measured counts with its mean power."""
+"""A step of which less is known is missing; one of which more is known counts with its mean power."""
 CLOSED_SHARE = 0.9
-"""A step of which so much was measured is closed: a forecast from its end on may be issued."""
+"""A step of which so much is known is closed: a forecast from its end on may be issued."""
+READ_SHARE = 0.8
+"""A meter with a reading in so many of its known quarter hours has steps of a quarter hour."""
 STEPS_S = (900, 3600)
-VERSION = 1
+VERSION = 2
 SEVERAL = -1
+DECODED = 16
+"""Quarter hours whose readings stay decoded: late ones come in bursts."""
+
+
+class Slots(Protocol):
+    """Packed readings by number of the quarter hour (epoch ms // 900,000): a dict, or a state of Flink."""
+
+    def get(self, number: int) -> bytes | None: ...
+    def put(self, number: int, packed: bytes) -> None: ...
+    def remove(self, number: int) -> None: ...
+    def numbers(self) -> Iterable[int]: ...
+
+
+class MemorySlots(dict[int, bytes]):
+    """`Slots` in memory."""
+
+    put = dict.__setitem__
+    remove = dict.__delitem__
+    numbers = dict.keys
 
 
 @dataclass(frozen=True)
@@ -40,38 +68,47 @@ class Due:
     step_s: int
     meter_id: list[str]
     tenant_id: list[str]
-    history: NDArray[np.float64]
+    utc_offset_s: Ints
+    """[m] how far each meter's local time is ahead of UTC then."""
+    history: Floats
     """[m, 168 h] kWh of each step, oldest first, NaN where missing; the last ends at `issued_at_ms`."""
 
 
 class Shard:
     """Histories of the meters of one key."""
 
-    def __init__(self) -> None:
+    def __init__(self, slots: Slots | None = None) -> None:
+        """`slots`: where the readings are kept."""
         self.series: list[tuple[str, str, str, int]] = []
         """Meter id, register, tenant id, kind; in the order of their first reading, which is kept for ever."""
         self.meters: list[str] = []
         self._meter_of: dict[str, int] = {}
-        self._series_of: dict[tuple[str, str, str, int], int] = {}
+        self._series_of: dict[tuple[str, str, int], int] = {}
+        self._pair_of: dict[tuple[str, str], int] = {}
         self._owner = np.zeros(0, np.int64)
+        self._pair = np.zeros(0, np.int64)
+        """By series: its meter, and its register of its meter, of which kinds share the readings' times."""
         self._flow = np.zeros(0, np.int64)
         self._sign = np.zeros(0)
         self._only_series = np.zeros(0, np.int64)
         """By meter: its series, or SEVERAL."""
         self._tenant: list[str] = []
-        self.kwh = np.zeros((0, SLOTS))
-        self.covered_ms = np.zeros((0, SLOTS), np.int32)
-        self.head = NEVER
-        """Number of the newest quarter hour in the ring (epoch ms // 900,000)."""
+        self._zone: list[str] = []
+        self._config = SeriesConfig.of_kinds(np.zeros(0, np.int8))
+        self._meter_configs: Mapping[str, MeterConfig] = {}
+        self.history = History()
         self.carry = Carry.empty(0)
+        self.longest_ms = np.zeros(0, np.int64)
+        """By series: its longest interval."""
+        self.heads = np.zeros(0, np.int64)
+        """By pair: the time of its last reading, invalid ones included."""
         self.first_ms = np.zeros(0, np.int64)
         """By meter: when its energy begins."""
         self.issued_ms = np.zeros(0, np.int64)
         """By meter: the newest forecast."""
-        self.short_ms = np.zeros(0, np.int64)
-        """By meter: how much time was measured in stretches of up to a quarter hour …"""
-        self.long_ms = np.zeros(0, np.int64)
-        """… and how much in longer ones: which tells the meter's step."""
+        self._slots: Slots = MemorySlots() if slots is None else slots
+        self._kept = set(self._slots.numbers())
+        self._decoded: OrderedDict[int, SlotReadings] = OrderedDict()
 
     # --- readings in ------------------------------------------------------------------------------------------------
 
@@ -79,154 +116,188 @@ class Shard:
         """Takes readings in, in any order and repeated or not.
 
         Returns:
-            Numbers of the quarter hours that changed, among those that are kept.
+            Numbers of the quarter hours of the history that changed.
         """
-        owner = self._introduce(pieces)[pieces.owner]
-        keep = _resolved(pieces, owner)
-        owner, ts_ms = owner[keep], pieces.ts_ms[keep]
-        value, length, quality = pieces.value[keep], pieces.interval_ms[keep], pieces.quality[keep]
-        old = ts_ms <= self.carry.last_ms[owner]
-        changed = self._extend(owner[~old], ts_ms[~old], value[~old], length[~old], quality[~old])
-        if old.any():
-            changed |= self._patch(owner[old], ts_ms[old], value[old], length[old], quality[old])
+        series = self._introduce(pieces.series)[pieces.owner]
+        rows = self._standing(
+            SlotReadings(series, pieces.ts_ms, pieces.value, pieces.interval_ms, pieces.revision, pieces.quality)
+        )
+        np.maximum.at(self.longest_ms, rows.series, rows.interval_ms)
+        pair = self._pair[rows.series]
+        late = (rows.ts_ms <= self.heads[pair]) | (rows.ts_ms - rows.interval_ms < self.heads[pair])
+        np.maximum.at(self.heads, pair, rows.ts_ms)
+        changed = self._extend(rows.take(~late))
+        if late.any():
+            changed |= self._patch(rows.take(late))
+        self._forget()
         return changed
 
-    def _introduce(self, pieces: Pieces) -> NDArray[np.int64]:
-        """Numbers of the pieces' series; new ones are added."""
-        new = [series for series in dict.fromkeys(pieces.series) if series not in self._series_of]
-        for series in new:
-            self._series_of[series] = len(self.series)
-            self.series.append(series)
-            if series[0] not in self._meter_of:
-                self._meter_of[series[0]] = len(self.meters)
-                self.meters.append(series[0])
-                self._tenant.append(series[2])
+    def _introduce(self, names: list[tuple[str, str, str, int]]) -> Ints:
+        """Numbers of the series; new ones are added."""
+        new = list(dict.fromkeys(name for name in names if (name[0], name[1], name[3]) not in self._series_of))
+        for meter, register, tenant, kind in new:
+            if (meter, register, kind) in self._series_of:  # under another tenant's name
+                continue
+            self._series_of[meter, register, kind] = len(self.series)
+            self._pair_of.setdefault((meter, register), len(self._pair_of))
+            self.series.append((meter, register, tenant, kind))
+            if meter not in self._meter_of:
+                self._meter_of[meter] = len(self.meters)
+                self.meters.append(meter)
+                self._tenant.append(tenant)
+                self._zone.append(self._meter_configs.get(meter, UNKNOWN).tz)
         if new:
-            self._owner = np.array([self._meter_of[series[0]] for series in self.series], np.int64)
-            self._flow = np.array([flow_of(series[1], Kind(series[3])) for series in self.series], np.int64)
-            self._sign = np.select([self._flow // 10 == EXPORT // 10, self._flow == NONE], [-1.0, 0.0], 1.0)
-            counts = np.bincount(self._owner, minlength=len(self.meters))
-            self._only_series = np.zeros(len(self.meters), np.int64)
-            self._only_series[self._owner] = np.arange(len(self.series))
-            self._only_series[counts > 1] = SEVERAL
-            self._grow()
-        return np.array([self._series_of[series] for series in pieces.series], np.int64)
+            self._describe()
+        return np.array([self._series_of[meter, register, kind] for meter, register, _, kind in names], np.int64)
 
-    def _grow(self) -> None:
-        more = len(self.series) - len(self.kwh)
-        self.kwh = np.vstack([self.kwh, np.zeros((more, SLOTS))])
-        self.covered_ms = np.vstack([self.covered_ms, np.zeros((more, SLOTS), np.int32)])
+    def _describe(self) -> None:
+        """Columns of what follows from the series' names and the meters' configuration."""
+        self._owner = np.array([self._meter_of[name[0]] for name in self.series], np.int64)
+        self._pair = np.array([self._pair_of[name[0], name[1]] for name in self.series], np.int64)
+        self._flow = np.array([flow_of(name[1], Kind(name[3])) for name in self.series], np.int64)
+        self._sign = np.select([self._flow // 10 == EXPORT // 10, self._flow == NONE], [-1.0, 0.0], 1.0)
+        counts = np.bincount(self._owner, minlength=len(self.meters))
+        self._only_series = np.zeros(len(self.meters), np.int64)
+        self._only_series[self._owner] = np.arange(len(self.series))
+        self._only_series[counts > 1] = SEVERAL
+        self.history.grow(len(self.series))
+        more = len(self.series) - len(self.longest_ms)
         fresh = Carry.empty(more)
         self.carry = Carry(
             *(np.concatenate([getattr(self.carry, f.name), getattr(fresh, f.name)]) for f in fields(Carry))
         )
+        self.longest_ms = np.concatenate([self.longest_ms, np.zeros(more, np.int64)])
+        self.heads = np.concatenate([self.heads, np.full(len(self._pair_of) - len(self.heads), NEVER)])
         more = len(self.meters) - len(self.first_ms)
         self.first_ms = np.concatenate([self.first_ms, np.full(more, np.iinfo(np.int64).max)])
         self.issued_ms = np.concatenate([self.issued_ms, np.full(more, NEVER)])
-        self.short_ms = np.concatenate([self.short_ms, np.zeros(more, np.int64)])
-        self.long_ms = np.concatenate([self.long_ms, np.zeros(more, np.int64)])
+        self._config = self._configured()
 
-    def _config(self) -> SeriesConfig:
-        return SeriesConfig.of_kinds(np.array([series[3] for series in self.series], np.int8))
+    def _standing(self, rows: SlotReadings) -> SlotReadings:
+        """Of several readings of a pair at one time the one that counts; sorted by (pair, time)."""
+        return rows.take(self._winners(rows))
 
-    def _extend(
-        self,
-        owner: NDArray[np.int64],
-        ts_ms: NDArray[np.int64],
-        value: NDArray[np.float64],
-        length: NDArray[np.int64],
-        quality: NDArray[np.int8],
-    ) -> set[int]:
+    def _winners(self, rows: SlotReadings) -> Ints:
+        blank = np.full(len(rows), "", object)
+        kind = self._config.kind[rows.series]
+        readings = Readings(
+            blank, blank, rows.ts_ms, kind, rows.value, rows.interval_ms, rows.revision, rows.quality, blank
+        )
+        return resolve(self._pair[rows.series], readings).keep
+
+    def _extend(self, rows: SlotReadings) -> set[int]:
         """Readings after where their series stands: exact, by the derivation that the database uses."""
-        before = self.carry.last_ms
-        done = derive(owner, ts_ms, value, length, quality, config=self._config(), carry=self.carry)
+        if not len(rows):
+            return set()
+        number = (rows.ts_ms - 1) // SLOT_MS
+        for slot in np.unique(number).tolist():
+            mine = rows.take(number == slot)
+            self._keep(slot, mine.joined(self._load(slot)) if slot in self._kept else mine)
+        done = derive(
+            rows.series, rows.ts_ms, rows.value, rows.interval_ms, known_quality(rows.quality),
+            config=self._config, carry=self.carry,
+        )  # fmt: skip
         self.carry = done.carry
-        valid = quality != Quality.INVALID  # as the carry, or the cadence would depend on where a window ends
-        self._learn_cadence(owner[valid], ts_ms[valid], length[valid], before)
-        slots = done.slots
-        return self._set(slots.series, slots.slot_ms // SLOT_MS, slots.kwh, slots.covered_ms)
+        s = done.slots
+        number = s.slot_ms // SLOT_MS
+        kept = self.history.set(s.series, number, s.kwh, s.covered_ms, s.readings)
+        self._begin(s.series, number)
+        return set(np.unique(number[kept]).tolist())
 
-    def _patch(
-        self,
-        owner: NDArray[np.int64],
-        ts_ms: NDArray[np.int64],
-        value: NDArray[np.float64],
-        length: NDArray[np.int64],
-        quality: NDArray[np.int8],
-    ) -> set[int]:
-        """Readings before where their series stands: an interval's energy is put into what it covers.
+    def _patch(self, rows: SlotReadings) -> set[int]:
+        """Readings at or before where their series stands: what they change is derived again."""
+        number = (rows.ts_ms - 1) // SLOT_MS
+        series, low, high = [], [], []
+        for slot in np.unique(number[number > self._oldest_kept()]).tolist():
+            stored = self._load(slot)
+            # A repeat loses against what is stored: of equal ones the last stands.
+            both = rows.take(number == slot).joined(stored)
+            winners = self._winners(both)
+            fresh = len(both) - len(stored)
+            new = winners[winners < fresh]
+            if not len(new):
+                continue
+            lost = np.setdiff1d(np.arange(fresh, len(both)), winners)
+            lost = lost[np.isin(self._pair[both.series[lost]], self._pair[both.series[new]])]
+            for at in np.concatenate([new, lost]).tolist():
+                series.append(int(both.series[at]))
+                low.append(int(both.ts_ms[at] - both.interval_ms[at]))
+                high.append(int(both.ts_ms[at]))
+            self._keep(slot, both.take(winners))
+        if not series:
+            return set()
+        touched = Touched.of(np.array(series, np.int64), np.array(low, np.int64), np.array(high, np.int64))
+        return self._derive_again(touched)
 
-        A whole quarter hour is replaced, a part is added while there is room for it. A late counter or power reading
-        changes nothing here: the energy across it is known already, from the readings around it.
+    def _derive_again(self, touched: Touched) -> set[int]:
+        return derive_again(
+            touched, self.longest_ms, self._config, self._kept, self._load, self.history, self.carry, self._begin
+        )
+
+    def _begin(self, series: Ints, number: Ints) -> None:
+        np.minimum.at(self.first_ms, self._owner[series], number * SLOT_MS)
+
+    # --- readings kept ----------------------------------------------------------------------------------------------
+
+    def _load(self, slot: int) -> SlotReadings:
+        rows = self._decoded.get(slot)
+        if rows is None:
+            packed = self._slots.get(slot) if slot in self._kept else None
+            rows = SlotReadings.none() if packed is None else SlotReadings.unpack(packed, slot)
+            self._remember(slot, rows)
+        return rows
+
+    def _keep(self, slot: int, rows: SlotReadings) -> None:
+        order = np.lexsort((rows.ts_ms, rows.series))
+        rows = condensed(rows.take(order), self._config.kind, self._config.max_kw)
+        self._slots.put(slot, rows.pack(slot))
+        self._kept.add(slot)
+        self._remember(slot, rows)
+
+    def _remember(self, slot: int, rows: SlotReadings) -> None:
+        self._decoded[slot] = rows
+        self._decoded.move_to_end(slot)
+        if len(self._decoded) > DECODED:
+            self._decoded.popitem(last=False)
+
+    def _oldest_kept(self) -> int:
+        newest = max(self._kept, default=NEVER)
+        return newest - KEPT if newest != NEVER else NEVER
+
+    def _forget(self) -> None:
+        oldest = self._oldest_kept()
+        for slot in [slot for slot in self._kept if slot <= oldest]:
+            self._slots.remove(slot)
+            self._kept.discard(slot)
+            self._decoded.pop(slot, None)
+
+    # --- the meters' configuration ----------------------------------------------------------------------------------
+
+    def configure(self, configs: Mapping[str, MeterConfig]) -> set[int]:
+        """What is known of meters, by id. Where a known meter's differs from before, its energy is derived again.
+
+        Returns:
+            Numbers of the quarter hours that changed.
         """
-        interval = length > 0
-        if not interval.any():
+        self._meter_configs = configs
+        before, self._config = self._config, self._configured()
+        self._zone = [configs.get(meter, UNKNOWN).tz for meter in self.meters]
+        differs = np.flatnonzero(
+            ~np.isclose(before.register_max, self._config.register_max, equal_nan=True, rtol=0, atol=0)
+            | ~np.isclose(before.max_kw, self._config.max_kw, equal_nan=True, rtol=0, atol=0)
+        )
+        if not len(differs) or not self._kept:
             return set()
-        slots = derive(
-            owner[interval],
-            ts_ms[interval],
-            value[interval],
-            length[interval],
-            quality[interval],
-            config=self._config(),
-        ).slots
-        number = slots.slot_ms // SLOT_MS
-        row, column = slots.series, number % SLOTS
-        kept = (number <= self.head) & (number > self.head - SLOTS)
-        there = np.where(kept, self.covered_ms[row, column], 0)
-        whole = slots.covered_ms >= SLOT_MS
-        # Estimated energy fills no room: it replaces what is estimated, or its repeat would count twice.
-        estimated = slots.covered_ms == 0
-        whole |= estimated & (there == 0)
-        room = ~estimated & (there + slots.covered_ms <= SLOT_MS)
-        kwh = slots.kwh + np.where(whole, 0.0, self.kwh[row, column])
-        covered = np.where(whole, slots.covered_ms, there + slots.covered_ms)
-        take = kept & (whole | room)
-        return self._set(row[take], number[take], kwh[take], covered[take])
+        low, high = min(self._kept) * SLOT_MS, (max(self._kept) + 1) * SLOT_MS
+        return self._derive_again(Touched(differs, np.full(len(differs), low), np.full(len(differs), high)))
 
-    def _set(
-        self,
-        row: NDArray[np.int64],
-        number: NDArray[np.int64],
-        kwh: NDArray[np.float64],
-        covered_ms: NDArray[np.int64],
-    ) -> set[int]:
-        if not len(row):
-            return set()
-        self._advance(int(number.max()))
-        kept = number > self.head - SLOTS
-        row, number = row[kept], number[kept]
-        column = number % SLOTS
-        self.kwh[row, column], self.covered_ms[row, column] = kwh[kept], covered_ms[kept]
-        np.minimum.at(self.first_ms, self._owner[row], number * SLOT_MS)
-        return set(np.unique(number).tolist())
-
-    def _advance(self, newest: int) -> None:
-        """Makes room for quarter hours up to `newest`."""
-        if newest <= self.head:
-            return
-        if self.head != NEVER:
-            passed = np.arange(max(self.head + 1, newest - SLOTS + 1), newest + 1) % SLOTS
-            self.kwh[:, passed], self.covered_ms[:, passed] = 0.0, 0
-        self.head = newest
-
-    def _learn_cadence(
-        self,
-        owner: NDArray[np.int64],
-        ts_ms: NDArray[np.int64],
-        length: NDArray[np.int64],
-        before: NDArray[np.int64],
-    ) -> None:
-        order = np.lexsort((ts_ms, owner))
-        owner, ts_ms, length = owner[order], ts_ms[order], length[order]
-        previous = np.concatenate([[NEVER], ts_ms[:-1]])
-        first = np.concatenate([[True], owner[1:] != owner[:-1]]) if len(owner) else np.zeros(0, np.bool_)
-        previous[first] = before[owner[first]]
-        span = np.where(length > 0, length, np.where(previous == NEVER, 0, ts_ms - previous))
-        meter = self._owner[owner]
-        short = span <= SLOT_MS
-        np.add.at(self.short_ms, meter[short], span[short])
-        np.add.at(self.long_ms, meter[~short], np.minimum(span[~short], SLOTS * SLOT_MS))
+    def _configured(self) -> SeriesConfig:
+        configs = [self._meter_configs.get(name[0], UNKNOWN) for name in self.series]
+        return SeriesConfig(
+            np.array([name[3] for name in self.series], np.int8),
+            np.array([config.register_max for config in configs], np.float64),
+            np.array([config.max_kw for config in configs], np.float64),
+        )
 
     # --- forecasts due ----------------------------------------------------------------------------------------------
 
@@ -237,147 +308,119 @@ class Shard:
         """
         newest = np.full(len(self.meters), NEVER)
         np.maximum.at(newest, self._owner, self.carry.last_ms)
-        step_ms = np.where(self.short_ms >= self.long_ms, 900_000, 3_600_000)
+        step_ms = self._step_ms()
         issue = np.minimum(newest, window_end_ms) // step_ms * step_ms
         ready = (newest != NEVER) & (issue > self.issued_ms) & (issue - SLOTS * SLOT_MS >= self.first_ms)
         for step in STEPS_S:
             of_step = np.flatnonzero(ready & (step_ms == step * 1000))
             for issued_at in np.unique(issue[of_step]).tolist():
                 meters = of_step[issue[of_step] == issued_at]
-                history, closed = self._history(meters, issued_at, step)
+                history, closed = self._steps(meters, issued_at, step)
                 good = closed & has_context(~np.isnan(history))
                 chosen = meters[good]
                 if len(chosen):
                     self.issued_ms[chosen] = issued_at
-                    names = [self.meters[i] for i in chosen.tolist()]
-                    tenants = [self._tenant[i] for i in chosen.tolist()]
-                    yield Due(issued_at, step, names, tenants, history[good])
+                    yield Due(
+                        issued_at, step, [self.meters[i] for i in chosen.tolist()],
+                        [self._tenant[i] for i in chosen.tolist()], self._offsets(chosen, issued_at), history[good],
+                    )  # fmt: skip
 
-    def _history(
-        self, meters: NDArray[np.int64], issued_at_ms: int, step_s: int
-    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+    def _step_ms(self) -> Ints:
+        """By meter: the length of its steps, from how many of its known quarter hours have a reading."""
+        known, read = self.history.known()
+        per_meter = len(self.meters)
+        known = np.bincount(self._owner, known, per_meter)
+        read = np.bincount(self._owner, read, per_meter)
+        return np.where(read >= READ_SHARE * known, 900_000, 3_600_000)
+
+    def _offsets(self, meters: Ints, at_ms: int) -> Ints:
+        zones = [self._zone[i] for i in meters.tolist()]
+        offsets = {zone: utc_offset_s(zone, at_ms) for zone in set(zones)}
+        return np.array([offsets[zone] for zone in zones], np.int64)
+
+    def _steps(self, meters: Ints, issued_at_ms: int, step_s: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Net kWh of each step of the last 168 hours, NaN where missing; and whether the last step is closed."""
         last = issued_at_ms // SLOT_MS - 1
-        columns = np.arange(last - SLOTS + 1, last + 1)
-        kwh, covered = self._net(meters, columns % SLOTS)
-        # The ring may be ahead of this time, or behind it.
-        absent = (columns > self.head) | (columns <= self.head - SLOTS)
+        numbers = np.arange(last - SLOTS + 1, last + 1)
+        kwh, covered = self._net(meters, numbers % SLOTS)
+        absent = self.history.absent(numbers)
         kwh[:, absent], covered[:, absent] = 0.0, 0
+        # Energy of which nobody knows when it was used is in no step.
+        kwh[covered == 0] = 0.0
         per = step_s * 1000 // SLOT_MS
         shape = (len(meters), SLOTS // per, per)
-        energy, measured = kwh.reshape(shape).sum(2), covered.reshape(shape).sum(2)
-        share = measured / (step_s * 1000)
+        energy, known = kwh.reshape(shape).sum(2), covered.reshape(shape).sum(2)
+        share = known / (step_s * 1000)
         with np.errstate(divide="ignore", invalid="ignore"):
             history = np.where(share >= KNOWN_SHARE, energy / share, np.nan)
         return history, share[:, -1] >= CLOSED_SHARE
 
-    def _net(
-        self, meters: NDArray[np.int64], columns: NDArray[np.int64]
-    ) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-        """Net kWh and measured time of each meter and column: [m, c] both."""
+    def _net(self, meters: Ints, columns: Ints) -> tuple[Floats, Ints]:
+        """Net kWh and known time of each meter and column: [m, c] both."""
         row = self._only_series[meters]
         at = np.ix_(row, columns)
-        kwh = self.kwh[at] * self._sign[row][:, None]
-        covered = self.covered_ms[at].astype(np.int64)
+        kwh = self.history.kwh[at] * self._sign[row][:, None]
+        covered = self.history.covered_ms[at].astype(np.int64)
         for place in np.flatnonzero(row == SEVERAL).tolist():
             series = np.flatnonzero(self._owner == meters[place])
+            own = np.ix_(series, columns)
             kwh[place], covered[place] = net_of_registers(
-                self._flow[series], self.kwh[np.ix_(series, columns)], self.covered_ms[np.ix_(series, columns)]
+                self._flow[series], self.history.kwh[own], self.history.covered_ms[own]
             )
         return kwh, covered
 
     # --- state out and in -------------------------------------------------------------------------------------------
 
+    def names(self) -> bytes:
+        """The series, as JSON: changes only when one is new."""
+        return orjson.dumps(self.series)
+
     def header(self) -> bytes:
-        """Everything but the quarter hours, as JSON."""
-        return orjson.dumps(
-            {
-                "version": VERSION,
-                "series": self.series,
-                "head": int(self.head),
-                "carry": {f.name: getattr(self.carry, f.name) for f in fields(Carry)},
-                "first_ms": self.first_ms,
-                "issued_ms": self.issued_ms,
-                "short_ms": self.short_ms,
-                "long_ms": self.long_ms,
-            },
-            option=orjson.OPT_SERIALIZE_NUMPY,
-        )
+        """Everything but the names, the quarter hours and the readings."""
+        columns = {
+            **{field.name: getattr(self.carry, field.name) for field in fields(Carry)},
+            **{name: getattr(self, name) for name in _COLUMNS},
+            "register_max": self._config.register_max,
+            "max_kw": self._config.max_kw,
+        }
+        layout = [[name, column.dtype.str, len(column)] for name, column in columns.items()]
+        head = orjson.dumps({"version": VERSION, "head": int(self.history.head), "columns": layout})
+        return b"".join((len(head).to_bytes(4, "little"), head, *(column.tobytes() for column in columns.values())))
 
     def column(self, number: int) -> bytes:
-        """One quarter hour of all series: float64 kWh, then int32 measured ms."""
-        at = number % SLOTS
-        return self.kwh[:, at].tobytes() + self.covered_ms[:, at].tobytes()
+        """One quarter hour of the history."""
+        return self.history.column(number)
 
     def oldest(self) -> int:
-        """Number of the oldest quarter hour that is kept."""
-        return self.head - SLOTS + 1
+        """Number of the oldest quarter hour of the history."""
+        return self.history.oldest()
 
     @classmethod
-    def restore(cls, header: bytes, columns: dict[int, bytes]) -> Self:
-        """A shard as it was when `header` and `columns` were taken.
+    def restore(cls, names: bytes, header: bytes, columns: Mapping[int, bytes], slots: Slots | None = None) -> Self:
+        """A shard as it was when `names`, `header` and `columns` were taken.
 
         Raises:
-            ValueError: the state is of a newer version than this code.
+            ValueError: the state is of a version that this code does not know.
         """
-        state: dict[str, Any] = orjson.loads(header)
-        if state["version"] > VERSION:
-            raise ValueError(f"state of version {state['version']}, this code knows {VERSION}: deploy the newer code")
-        shard = cls()
-        series = [(str(m), str(r), str(t), int(k)) for m, r, t, k in state["series"]]
-        none = np.zeros(0)
-        shard._introduce(Pieces(series, none, none, none, none, none, none))  # type: ignore[arg-type]
-        empty = Carry.empty(0)
-        shard.carry = Carry(*(np.array(state["carry"][f.name], getattr(empty, f.name).dtype) for f in fields(Carry)))
-        for name in ("first_ms", "issued_ms", "short_ms", "long_ms"):
-            setattr(shard, name, np.array(state[name], np.int64))
-        shard.head = state["head"]
+        size = int.from_bytes(header[:4], "little")
+        head = orjson.loads(header[4 : 4 + size])
+        if head["version"] != VERSION:
+            raise ValueError(f"state of version {head['version']}, this code knows {VERSION}: deploy the code it is of")
+        found: dict[str, Any] = {}
+        at = 4 + size
+        for name, kind, n in head["columns"]:
+            found[name] = np.frombuffer(header, kind, n, at).copy()
+            at += found[name].nbytes
+        shard = cls(slots)
+        shard._introduce([(str(m), str(r), str(t), int(k)) for m, r, t, k in orjson.loads(names)])
+        shard.carry = Carry(*(found[field.name] for field in fields(Carry)))
+        for name in _COLUMNS:
+            setattr(shard, name, found[name])
+        shard._config = SeriesConfig(shard._config.kind, found["register_max"], found["max_kw"])
+        shard.history.head = head["head"]
         for number, column in columns.items():
-            if shard.head - SLOTS < number <= shard.head:
-                n = len(column) // 12  # Series that came later were not there
-                shard.kwh[:n, number % SLOTS] = np.frombuffer(column, np.float64, n)
-                shard.covered_ms[:n, number % SLOTS] = np.frombuffer(column, np.int32, n, n * 8)
+            shard.history.load(number, column)
         return shard
 
 
-def net_of_registers(
-    flow: NDArray[np.int64], kwh: NDArray[np.float64], covered_ms: NDArray[np.int32]
-) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
-    """One meter's net energy from several registers, slot by slot, by the rule of `energy_15m`.
-
-    Of the registers that tell of one direction the most direct that has energy counts (`operators.flows`); net power
-    counts where there is neither import nor export.
-
-    Args:
-        flow: [s] of each series; kwh, covered_ms: [s, slots].
-
-    Returns:
-        [slots] kWh import minus export, and measured time.
-    """
-    present = (kwh != 0) | (covered_ms > 0)
-    totals = {}
-    for direction in (IMPORT, EXPORT, NET // 10 * 10):
-        total = np.full(kwh.shape[1], np.nan)
-        for code in np.unique(flow[flow // 10 == direction // 10]).tolist():
-            of_code = flow == code
-            there = present[of_code].any(0) & np.isnan(total)
-            total[there] = kwh[of_code][:, there].sum(0)
-        totals[direction] = total
-    either = ~(np.isnan(totals[IMPORT]) & np.isnan(totals[EXPORT]))
-    net = np.where(
-        either,
-        np.nan_to_num(totals[IMPORT]) - np.nan_to_num(totals[EXPORT]),
-        np.nan_to_num(totals[NET // 10 * 10]),
-    )
-    return net, covered_ms[flow != NONE].max(0, initial=0).astype(np.int64)
-
-
-def _resolved(pieces: Pieces, owner: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Positions of the readings that count, of several of a series at one time."""
-    n = len(owner)
-    blank = np.full(n, "", object)
-    kind = np.array([series[3] for series in pieces.series], np.int8)[pieces.owner]
-    readings = Readings(
-        blank, blank, pieces.ts_ms, kind, pieces.value, pieces.interval_ms, pieces.revision, pieces.quality, blank
-    )
-    return resolve(owner, readings).keep
+_COLUMNS = ("longest_ms", "heads", "first_ms", "issued_ms")
