@@ -10,6 +10,8 @@ from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from operators import tables
 from operators.energy import SLOT_MS, SeriesConfig, derive, resolve
+from operators.finding_tables import write_findings
+from operators.findings import find
 from operators.increments import Bools, Floats, Ints
 from operators.late import changes_of, derive_again
 from operators.pg import storable
@@ -112,9 +114,11 @@ class Batch:
         return kind
 
     def _late(self, heads: Heads) -> Bools:
-        """Pairs [p] that cannot be appended to: something reaches before their last reading, or they mix kinds."""
+        """Pairs [p] that cannot be appended to: something reaches before their last reading, or they mix kinds, or
+        their counter fell and may come back.
+        """
         r, pair = self.readings, self.pair
-        late = np.asarray(self._kind(heads) == MIXED, np.bool_)
+        late = np.asarray((self._kind(heads) == MIXED) | heads.carry.fallen, np.bool_)
         late[pair[(r.ts_ms <= heads.head_ms[pair]) | (r.ts_ms - r.interval_ms < heads.head_ms[pair])]] = True
         return late
 
@@ -160,6 +164,7 @@ class Batch:
         )  # fmt: skip
         slots = derived.slots
         tables.write_slots(cursor, self.pairs, slots, heads.kind[slots.series])
+        write_findings(cursor, self.pairs, find(derived.events, config.kind, heads.max_kw))
         spans = [(int(slots.slot_ms.min()), int(slots.slot_ms.max()) + SLOT_MS)] if len(slots) else []
         return replace(heads, carry=derived.carry), spans
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.increments import (
+    HOUR_MS,
     Bools,
     Event,
     Events,
@@ -20,6 +21,7 @@ from operators.increments import (
     Ints,
     Rows,
     Stretches,
+    glitches,
     instant_stretches,
     interval_stretches,
     limit_kwh,
@@ -52,6 +54,8 @@ class Carry:
 
     `last_ms` is the time of the last reading that is not invalid (`NEVER`: none yet), `mark` a counter's high-water
     mark or the power, `estimated` its quality; `kwh`, `covered_ms`, `readings` are the sums of the slot of `last_ms`.
+    `fallen`: the last readings are those of a counter that fell, and the next one may say that they are a glitch; such
+    a series cannot be continued, only derived again.
     """
 
     last_ms: Ints
@@ -60,6 +64,7 @@ class Carry:
     kwh: Floats
     covered_ms: Ints
     readings: Ints
+    fallen: Bools
 
     @classmethod
     def empty(cls, n_series: int) -> Carry:
@@ -67,7 +72,7 @@ class Carry:
         zeros = np.zeros(n_series, np.int64)
         return cls(
             np.full(n_series, NEVER), np.zeros(n_series), np.zeros(n_series, np.bool_), np.zeros(n_series),
-            zeros, zeros.copy(),
+            zeros, zeros.copy(), np.zeros(n_series, np.bool_),
         )  # fmt: skip
 
 
@@ -105,6 +110,8 @@ def _rows(
     estimated, carried = quality[valid] == Quality.ESTIMATED, np.zeros(len(s), np.bool_)
     known = np.unique(s)
     known = known[carry.last_ms[known] != NEVER]
+    if carry.fallen[known].any():
+        raise ValueError("a counter that fell goes on: derive its series from the stored readings")
     if len(known):
         s = np.concatenate([known, s])
         t = np.concatenate([carry.last_ms[known], t])
@@ -167,14 +174,15 @@ def _fold(pieces: tuple[Ints, Ints, Floats, Ints, Ints], carry: Carry) -> Slots:
     )  # fmt: skip
 
 
-def _carry_on(rows: Rows, mark: Floats, slots: Slots, carry: Carry) -> Carry:
+def _carry_on(rows: Rows, mark: Floats, slots: Slots, carry: Carry, pending: Ints) -> Carry:
     """Where the series stand after `rows`; those without a row stay as they were."""
     last = np.flatnonzero(np.concatenate([np.diff(rows.series) != 0, [True]])) if len(rows.series) else np.zeros(0, int)
     series, last_ms = rows.series[last], rows.ts_ms[last]
     new = Carry(
         carry.last_ms.copy(), carry.mark.copy(), carry.estimated.copy(),
-        carry.kwh.copy(), carry.covered_ms.copy(), carry.readings.copy(),
+        carry.kwh.copy(), carry.covered_ms.copy(), carry.readings.copy(), carry.fallen.copy(),
     )  # fmt: skip
+    new.fallen[series] = np.isin(series, pending)
     old_slot = carry.last_ms[series] // SLOT_MS
     new.last_ms[series], new.mark[series], new.estimated[series] = last_ms, mark[last], rows.estimated[last]
     moved = series[(carry.last_ms[series] == NEVER) | (old_slot != last_ms // SLOT_MS)]
@@ -190,14 +198,42 @@ def _carry_on(rows: Rows, mark: Floats, slots: Slots, carry: Carry) -> Carry:
     return new
 
 
+def implausible(kind: int, value: Floats, interval_ms: Ints, max_kw: float) -> Bools:
+    """Intervals and powers beyond what the meter can carry: `derive` leaves them out, as if they were invalid.
+
+    Args:
+        kind: their `Kind`; a counter is judged by its increments, and none of its readings is implausible by itself.
+        value: kWh or kW [n].
+        interval_ms: length of intervals [n].
+        max_kw: capacity of the connection, NaN where it is not known.
+    """
+    if kind == Kind.REGISTER:
+        return np.zeros(len(value), np.bool_)
+    span = interval_ms if kind == Kind.INTERVAL else np.full(len(value), HOUR_MS)
+    return np.asarray(np.abs(value) > limit_kwh(np.full(len(value), max_kw), span), np.bool_)
+
+
 def _drop_absurd(rows: Rows, kind: NDArray[np.int8], max_kw: Floats) -> tuple[Rows, Events]:
-    """Leave out intervals and powers beyond what the meter can carry (counters are judged by their increments)."""
-    span = np.where(kind == Kind.INTERVAL, rows.interval_ms, 3_600_000)
+    """Leave out what is `implausible`, of many series."""
+    span = np.where(kind == Kind.INTERVAL, rows.interval_ms, HOUR_MS)
     absurd = (kind != Kind.REGISTER) & ~rows.carried & (np.abs(rows.value) > limit_kwh(max_kw[rows.series], span))
     at = np.flatnonzero(absurd)
     code = np.full(len(at), Event.IMPLAUSIBLE, np.int8)
-    events = Events(rows.series[at], rows.ts_ms[at], code, np.zeros(len(at)), rows.value[at], np.zeros(len(at)))
+    from_ms = rows.ts_ms[at] - np.where(kind[at] == Kind.INTERVAL, rows.interval_ms[at], 0)
+    none = np.zeros(len(at))
+    events = Events(rows.series[at], rows.ts_ms[at], code, none, rows.value[at], none.copy(), from_ms)
     return (rows.take(~absurd) if len(at) else rows), events
+
+
+def _drop_glitches(rows: Rows, config: SeriesConfig, kind: NDArray[np.int8]) -> tuple[Rows, Events, Ints]:
+    """Leave out what counters said while they had fallen for a moment; and which series have fallen by the end."""
+    counters = np.flatnonzero(kind == Kind.REGISTER)
+    found = glitches(rows if len(counters) == len(kind) else rows.take(counters), config.register_max, config.max_kw)
+    if found.dropped.any():
+        keep = np.ones(len(kind), np.bool_)
+        keep[counters[found.dropped]] = False
+        rows = rows.take(keep)
+    return rows, found.events, found.pending
 
 
 def derive(
@@ -214,7 +250,8 @@ def derive(
 
     Rules (see `operators.increments`): counters count what they rise above their high-water mark, resets and rollovers
     accounted for, spread evenly between two readings; powers are joined by the trapezoid up to an hour apart; an
-    interval counts over the time before `ts_ms`. Invalid readings enter nothing; estimated ones count as energy, not as
+    interval counts over the time before `ts_ms`. A counter that falls and comes back had not fallen. Invalid readings
+    enter nothing; estimated ones count as energy, not as
     measured.
 
     Args:
@@ -231,16 +268,19 @@ def derive(
         Every slot that gained energy (with `carry`: in full, what it held before included), events, and the new state.
 
     Raises:
-        ValueError: two readings of a series at one time, or one that is older than the carried state.
+        ValueError: two readings of a series at one time, one that is older than the carried state, or a series of
+            which the carried state has `fallen`.
     """
     if carry is None:
         carry = Carry.empty(len(config.kind))
     rows = _rows(series, ts_ms, value, interval_ms, quality, carry=carry)
     rows, absurd = _drop_absurd(rows, config.kind[rows.series], config.max_kw)
     kind = config.kind[rows.series]
+    rows, fallen, pending = _drop_glitches(rows, config, kind)
+    kind = config.kind[rows.series]
     mark = rows.value.copy()
     parts: list[tuple[Ints, Ints, Floats, Ints, Ints]] = []
-    odd = [absurd]
+    odd = [absurd, fallen]
     for each in np.unique(kind).tolist():
         index = np.flatnonzero(kind == each)
         part = rows if len(index) == len(kind) else rows.take(index)
@@ -254,7 +294,7 @@ def derive(
         parts.append(_pieces(stretches))
     pieces = _join(parts)
     slots = _fold(pieces, carry)
-    return Derived(slots, _join_events(odd), _carry_on(rows, mark, slots, carry))
+    return Derived(slots, _join_events(odd), _carry_on(rows, mark, slots, carry, pending))
 
 
 def _join(parts: list[tuple[Ints, Ints, Floats, Ints, Ints]]) -> tuple[Ints, Ints, Floats, Ints, Ints]:
@@ -269,7 +309,7 @@ def _join(parts: list[tuple[Ints, Ints, Floats, Ints, Ints]]) -> tuple[Ints, Int
 
 
 def _join_events(parts: list[Events]) -> Events:
-    names = ("series", "ts_ms", "code", "before", "after", "kwh")
+    names = ("series", "ts_ms", "code", "before", "after", "kwh", "from_ms")
     joined = Events(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
     order = np.lexsort((joined.ts_ms, joined.series))
     return Events(*(getattr(joined, name)[order] for name in names))

@@ -25,6 +25,9 @@ MAX_SPREAD_MS = 400 * 24 * HOUR_MS
 NEAR_ZERO = 0.1
 """A counter that falls below this share of its old value was reset; above it, it went backward."""
 
+MAX_RETURN_MS = 48 * HOUR_MS
+"""A counter that fell and is back at its old value within this long after its last low reading had not fallen."""
+
 NEAR_TOP = 0.9
 """Above this share of `register_max` a fall to near zero is a rollover."""
 
@@ -48,6 +51,8 @@ class Event(IntEnum):
     """More than the meter's `max_kw` allows: no energy; a counter begins a new epoch."""
     LOST = 6
     """Longer than `MAX_SPREAD_MS` since the last counter reading: a new epoch, no energy in between."""
+    GLITCH = 7
+    """A counter fell and came back: its low readings are none (a device that starts reports zero)."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,10 @@ class Stretches:
 
 @dataclass(frozen=True)
 class Events:
-    """Out of the ordinary: `before` is the mark (kWh) or 0, `after` the reading's value, `kwh` what was counted."""
+    """Out of the ordinary: `before` is the mark (kWh) or 0, `after` the reading's value, `kwh` what was counted.
+
+    `from_ms`: time of the counter reading before, start of the interval, or the power's own time.
+    """
 
     series: Ints
     ts_ms: Ints
@@ -104,6 +112,7 @@ class Events:
     before: Floats
     after: Floats
     kwh: Floats
+    from_ms: Ints
 
 
 def resolution(mark: Floats | float) -> Floats:
@@ -112,15 +121,75 @@ def resolution(mark: Floats | float) -> Floats:
 
 
 def is_anchor(value: Floats) -> Bools:
-    """Rows of one counter series after which nothing depends on the rows before: a clear step up or down.
+    """Rows of one counter series after which nothing depends on the rows before: a clear step up.
 
-    A counter's mark is at most `resolution` above its last value, so a value that rises by that much is the new mark,
-    and one that falls by more begins an epoch. `value` float64 [n] sorted by time; the first row is never an anchor.
+    A counter's mark is at most `resolution` above its last value, so a value that rises by that much is the new mark.
+    `value` float64 [n] sorted by time; the first row is never an anchor.
     """
     anchor = np.zeros(len(value), np.bool_)
-    step = np.diff(value)
-    anchor[1:] = (step >= resolution(value[:-1] + 0.1)) | (step < -resolution(value[:-1]))
+    anchor[1:] = np.diff(value) >= resolution(value[:-1] + 0.1)
     return anchor
+
+
+def is_fall(value: Floats) -> Bools:
+    """Rows of one counter series that are clearly below the row before: until the next step up they may be a glitch."""
+    fall = np.zeros(len(value), np.bool_)
+    fall[1:] = np.diff(value) < -resolution(value[:-1])
+    return fall
+
+
+@dataclass(frozen=True)
+class Glitches:
+    """Low readings of counters that came back (`dropped`: bool [n]), and the series whose last readings are low."""
+
+    dropped: Bools
+    events: Events
+    pending: Ints
+
+
+def glitches(rows: Rows, register_max: Floats, max_kw: Floats) -> Glitches:
+    """Readings of counters that fell and came back: they say nothing, and to count from them would invent energy.
+
+    The low readings reach from the fall to the next step up. They are a glitch when that is to the old mark or above,
+    at most `MAX_RETURN_MS` later, and believable; it is not known (`pending`) while no step up has come.
+
+    Args:
+        rows: counter readings of many series.
+        register_max: kWh at which a series' counter starts again, NaN for never, by series number.
+        max_kw: believable power of a series, NaN for unknown, by series number.
+    """
+    follows = rows.follows()
+    falls = follows & is_fall(rows.value)
+    none = np.zeros(0, np.int64)
+    dropped = np.zeros(len(rows.ts_ms), np.bool_)
+    if not falls.any():
+        empty = Events(none, none, none.astype(np.int8), np.zeros(0), np.zeros(0), np.zeros(0), none)
+        return Glitches(dropped, empty, none)
+    span = np.diff(rows.ts_ms, prepend=0)
+    lost = follows & (span > MAX_SPREAD_MS)
+    before, breaks = _marks(rows, follows, lost)
+    top = register_max[rows.series]
+    rollover = (before >= NEAR_TOP * top) & (rows.value <= (1 - NEAR_TOP) * top)
+    fall = np.flatnonzero(falls & breaks & ~lost & ~rollover)
+    up = np.flatnonzero(follows & is_anchor(rows.value))
+    place = np.searchsorted(up, fall, "right")
+    back = np.append(up, len(rows.ts_ms))[place]
+    within = back < len(rows.ts_ms)
+    at = np.where(within, back, 0)
+    within &= rows.series[at] == rows.series[fall]
+    rise = rows.value[at] - before[fall]
+    most = limit_kwh(max_kw[rows.series[fall]], rows.ts_ms[at] - rows.ts_ms[fall - 1])
+    returned = within & (rise >= 0) & ~(rise > most) & (span[at] <= MAX_RETURN_MS)
+    edges = np.zeros(len(rows.ts_ms) + 1, np.int64)
+    np.add.at(edges, fall[returned], 1)
+    np.add.at(edges, back[returned], -1)
+    dropped = np.cumsum(edges[:-1]) > 0
+    first = np.flatnonzero(dropped & ~np.concatenate([[False], dropped[:-1]]))
+    events = Events(
+        rows.series[first], rows.ts_ms[first], np.full(len(first), Event.GLITCH, np.int8), before[first],
+        rows.value[first], np.zeros(len(first)), rows.ts_ms[first - 1],
+    )  # fmt: skip
+    return Glitches(dropped, events, np.unique(rows.series[fall[~within]]))
 
 
 def limit_kwh(max_kw: Floats, span_ms: Ints) -> Floats:
@@ -205,8 +274,9 @@ def register_stretches(rows: Rows, register_max: Floats, max_kw: Floats) -> tupl
     code[absurd] = Event.IMPLAUSIBLE
     odd = np.flatnonzero(code)
     events = Events(
-        rows.series[odd], rows.ts_ms[odd], code[odd], before[odd], value[odd], np.where(counted[odd], kwh[odd], 0.0)
-    )
+        rows.series[odd], rows.ts_ms[odd], code[odd], before[odd], value[odd],
+        np.where(counted[odd], kwh[odd], 0.0), rows.ts_ms[odd - 1],
+    )  # fmt: skip
     i = np.flatnonzero(counted)
     stretches = Stretches(
         rows.series[i], rows.ts_ms[i - 1], rows.ts_ms[i], kwh[i], span[i], np.zeros(len(i)),

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
-from operators.energy import SLOT_MS, Derived, SeriesConfig, Slots, derive
+from operators.energy import SLOT_MS, Derived, SeriesConfig, Slots, derive, implausible
+from operators.finding_tables import FindingRanges, replace_findings
+from operators.findings import find
 from operators.increments import Ints
 from operators.readings import Kind
 from operators.settle import OPEN_END, Range, decide
@@ -24,6 +27,12 @@ class Changes:
     pair: Ints
     low_ms: Ints
     high_ms: Ints
+    first_ms: Ints
+    """Time of the first reading that changed: `low_ms`, or the end of the interval that began there."""
+
+    def take(self, index: list[int]) -> Self:
+        """Those at `index`."""
+        return type(self)(self.pair[index], self.low_ms[index], self.high_ms[index], self.first_ms[index])
 
     def __len__(self) -> int:
         return len(self.pair)
@@ -31,12 +40,16 @@ class Changes:
 
 @dataclass(frozen=True)
 class _Part:
-    """One (pair, kind) of a window: its rows, and which of them decide which slots."""
+    """One (pair, kind) of a window: the rows that decide its slots and findings, and of which time these are."""
 
     pair: int
     kind: int
     rows: Ints
     range: Range
+    since_ms: int
+    """No finding of the range begins earlier …"""
+    found_ms: int
+    """… and none of an earlier reading changed."""
 
 
 def derive_again(cursor: Cursor, pairs: Pairs, heads: Heads, changes: Changes) -> list[tuple[int, int]]:
@@ -55,39 +68,50 @@ def derive_again(cursor: Cursor, pairs: Pairs, heads: Heads, changes: Changes) -
         complete = (begin <= heads.first_ms[changes.pair], end >= heads.head_ms[changes.pair])
         parts: list[_Part] = []
         wider: list[int] = []
-        for i, pair in enumerate(changes.pair.tolist()):
-            touched = int(changes.low_ms[i]), int(changes.high_ms[i])
-            within = bool(complete[0][i]), bool(complete[1][i])
-            found = _parts(window, i, pair, int(heads.kind[pair]), touched=touched, complete=within)
+        for i in range(len(changes)):
+            found = _parts(window, i, changes, heads, complete=(bool(complete[0][i]), bool(complete[1][i])))
             if found is None:
                 wider.append(i)
             else:
                 parts += found
         if parts:
             spans += _settle(cursor, pairs, heads, window, parts)
-        changes = Changes(changes.pair[wider], changes.low_ms[wider], changes.high_ms[wider])
+        changes = changes.take(wider)
     return spans
 
 
 def _parts(
-    window: Window, row: int, pair: int, kind: int, *, touched: tuple[int, int], complete: tuple[bool, bool]
+    window: Window, i: int, changes: Changes, heads: Heads, *, complete: tuple[bool, bool]
 ) -> list[_Part] | None:
-    low, high = np.searchsorted(window.row, row, "left"), np.searchsorted(window.row, row, "right")
+    """What the change `i` asks for, kind by kind; None where the window does not show enough."""
+    pair, touched = int(changes.pair[i]), (int(changes.low_ms[i]), int(changes.high_ms[i]))
+    first_ms, kind = int(changes.first_ms[i]), int(heads.kind[pair])
+    mine = np.arange(np.searchsorted(window.row, i, "left"), np.searchsorted(window.row, i, "right"))
     parts: list[_Part] = []
     for each in list(Kind) if kind == MIXED else [Kind(kind)]:
-        rows = np.arange(low, high)[window.kind[low:high] == each]
+        rows = mine[window.kind[mine] == each]
+        # What is not believed decides no slot: to look at it as a neighbour would end the search too early.
+        absurd = implausible(each, window.value[rows], window.interval_ms[rows], float(heads.max_kw[pair]))
+        rows, unbelieved = rows[~absurd], rows[absurd]
         ts = window.ts_ms[rows]
         change = decide(each, ts, ts - window.interval_ms[rows], window.value[rows], touched=touched, complete=complete)
         if change is None:
             return None
-        parts.append(_Part(pair, each, rows, change))
+        picked = rows[change.first : change.stop]
+        since_ms = min(touched[0], int(window.ts_ms[picked[0]])) if len(picked) else touched[0]
+        odd = window.ts_ms[unbelieved]
+        unbelieved = unbelieved[(odd >= first_ms) & (odd <= change.until_ms)]
+        found_ms = first_ms
+        if each == Kind.REGISTER and len(picked):
+            # A counter that comes back changes what was found when it fell.
+            found_ms = min(first_ms, int(window.ts_ms[picked[0]]) + 1)
+        parts.append(_Part(pair, each, np.concatenate([picked, unbelieved]), change, since_ms, found_ms))
     return parts
 
 
 def _settle(cursor: Cursor, pairs: Pairs, heads: Heads, window: Window, parts: list[_Part]) -> list[tuple[int, int]]:
-    picked = [part.rows[part.range.first : part.range.stop] for part in parts]
-    rows = np.concatenate(picked)
-    number = np.repeat(np.arange(len(parts)), [len(each) for each in picked])
+    rows = np.concatenate([part.rows for part in parts])
+    number = np.repeat(np.arange(len(parts)), [len(part.rows) for part in parts])
     ranges = SlotRanges(
         np.array([part.pair for part in parts], np.int64),
         np.array([part.kind for part in parts], np.int8),
@@ -107,6 +131,12 @@ def _settle(cursor: Cursor, pairs: Pairs, heads: Heads, window: Window, parts: l
     gone = delete_other_slots(cursor, pairs, ranges, owner, s.slot_ms[inside])
     slots = Slots(ranges.pair[owner], s.slot_ms[inside], s.kwh[inside], s.covered_ms[inside], s.readings[inside])
     write_slots(cursor, pairs, slots, ranges.kind[owner])
+    found = FindingRanges(
+        ranges.pair, ranges.kind,
+        np.array([part.found_ms for part in parts], np.int64), ranges.until_ms,
+        np.array([part.since_ms for part in parts], np.int64),
+    )  # fmt: skip
+    replace_findings(cursor, pairs, found, find(derived.events, ranges.kind, heads.max_kw[ranges.pair]))
     return [(int(c.min()), int(c.max()) + SLOT_MS) for c in (gone, slots.slot_ms) if len(c)]
 
 
@@ -118,12 +148,14 @@ def _stand(heads: Heads, pair: int, derived: Derived, number: int) -> None:
     mine.kwh[pair], mine.covered_ms[pair], mine.readings[pair] = (
         new.kwh[number], new.covered_ms[number], new.readings[number],
     )  # fmt: skip
+    mine.fallen[pair] = new.fallen[number]
 
 
 def changes_of(pair: Ints, low_ms: Ints, high_ms: Ints) -> Changes:
-    """One row a pair: the span that its changes cover."""
+    """One row a pair: the span that its changes cover; `high_ms` is each reading's time."""
     unique, inverse = np.unique(pair, return_inverse=True)
-    low, high = np.full(len(unique), OPEN_END), np.full(len(unique), -OPEN_END)
+    low, high, first = (np.full(len(unique), fill) for fill in (OPEN_END, -OPEN_END, OPEN_END))
     np.minimum.at(low, inverse, low_ms)
     np.maximum.at(high, inverse, high_ms)
-    return Changes(unique, low, high)
+    np.minimum.at(first, inverse, high_ms)
+    return Changes(unique, low, high, first)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.energy import SLOT_MS, Carry, Derived, SeriesConfig, derive
+from operators.energy import SLOT_MS, Carry, Derived, SeriesConfig, derive, implausible
 from operators.history import History
 from operators.increments import Ints
 from operators.readings import Quality
@@ -97,10 +97,12 @@ def derive_again(
         for i, series in enumerate(touched.series.tolist()):
             own = np.flatnonzero((rows.series == series) & (number >= begin[i]) & (number <= end[i]))
             mine = rows.take(own)
+            kind = int(config.kind[series])
+            # What is not believed decides nothing: as a neighbour it would end the search too early.
+            mine = mine.take(~implausible(kind, mine.value, mine.interval_ms, float(config.max_kw[series])))
             complete = bool(begin[i] <= numbers[0]), bool(end[i] >= numbers[-1])
             times = int(touched.low_ms[i]), int(touched.high_ms[i])
             start = mine.ts_ms - mine.interval_ms
-            kind = int(config.kind[series])
             found = decide(kind, mine.ts_ms, start, mine.value, touched=times, complete=complete)
             if found is None:
                 wider.append(i)

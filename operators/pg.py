@@ -228,7 +228,7 @@ def rows_of(**columns: tuple[str, Sequence[str] | NDArray[Any]]) -> tuple[str, l
     Each column is (PostgreSQL type, values). One whose values are all equal travels once instead of n times.
 
     >>> rows_of(a=("int", np.array([1, 2])), b=("int", np.array([5, 5])))
-    ('(SELECT a, (%s::int) AS b FROM unnest(%s::int[]) AS source (a))', [5, '{1,2}'])
+    ('(SELECT a, (%s)::int AS b FROM unnest(%s::int[]) AS source (a))', [5, '{1,2}'])
     """
     select: list[str] = []
     names: list[str] = []
@@ -239,7 +239,7 @@ def rows_of(**columns: tuple[str, Sequence[str] | NDArray[Any]]) -> tuple[str, l
         if names and isinstance(values, np.ndarray) and len(values) and bool(np.all(values == values[0])):
             value = values[0]
             constants.append(_clean(value) if isinstance(value, str) else value.item())
-            select.append(f"(%s::{kind}) AS {name}")
+            select.append(f"(%s)::{kind} AS {name}")  # -9223372036854775808::bigint would be -(9223…::bigint)
             continue
         select.append(name)
         names.append(name)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from operators.energy import SLOT_MS
-from operators.increments import Bools, Floats, Ints, is_anchor
+from operators.increments import Bools, Floats, Ints, is_anchor, is_fall
 from operators.readings import Kind
 
 OPEN_END = np.iinfo(np.int64).max // 2
@@ -44,20 +44,29 @@ def decide(
         first, stop = (int(inside[0]), int(inside[-1]) + 1) if len(inside) else (0, 0)
         last = int(ts_ms[-1]) if len(ts_ms) else low
         return Range(first, stop, from_ms, until_ms, head=complete[1] and until_ms >= _ceil(last))
-    settled = np.ones(len(ts_ms), np.bool_) if kind == Kind.INSTANT else is_anchor(value)
-    backward = _backward(ts_ms, settled, low, complete[0])
-    forward = _forward(ts_ms, settled, high, complete[1], own=kind == Kind.INSTANT)
+    power = kind == Kind.INSTANT
+    settled = np.ones(len(ts_ms), np.bool_) if power else is_anchor(value)
+    # What a counter said after a fall may turn out to be a glitch, up to its next step up.
+    falls = np.zeros(len(ts_ms), np.bool_) if power else is_fall(value)
+    backward = _backward(ts_ms, settled, falls, low, complete[0])
+    forward = _forward(ts_ms, settled, falls, high, complete[1], own=power)
     if backward is None or forward is None:
         return None
     stop, until_ms = forward
     return Range(backward[0], stop, backward[1], until_ms, head=stop == len(ts_ms) and complete[1])
 
 
-def _backward(ts_ms: Ints, settled: Bools, low: int, complete: bool) -> tuple[int, int] | None:
-    """First row needed and first slot that changes: from the reading before `low`."""
+def _backward(ts_ms: Ints, settled: Bools, falls: Bools, low: int, complete: bool) -> tuple[int, int] | None:
+    """First row needed and first slot that changes: from the reading before `low`, or before the fall it follows."""
     before = int(np.searchsorted(ts_ms, low, "left")) - 1
     if before < 0:
         return (0, _floor(low)) if complete else None
+    firm = np.flatnonzero(settled[: before + 1])
+    since = int(firm[-1]) if len(firm) else 0
+    if falls[since : before + 1].any():
+        if not len(firm) and not complete:
+            return None
+        before = since
     from_ms = _floor(int(ts_ms[before]))
     anchors = np.flatnonzero(settled[: int(np.searchsorted(ts_ms, from_ms, "right"))])
     if len(anchors):
@@ -65,7 +74,9 @@ def _backward(ts_ms: Ints, settled: Bools, low: int, complete: bool) -> tuple[in
     return (0, from_ms) if complete else None
 
 
-def _forward(ts_ms: Ints, settled: Bools, high: int, complete: bool, *, own: bool) -> tuple[int, int] | None:
+def _forward(
+    ts_ms: Ints, settled: Bools, falls: Bools, high: int, complete: bool, *, own: bool
+) -> tuple[int, int] | None:
     """End of the rows needed, and of the slots that change: to the first anchor that no changed reading made.
 
     `own`: a reading is an anchor by itself; otherwise by the step from the one before, which must be later than `high`.
@@ -78,7 +89,15 @@ def _forward(ts_ms: Ints, settled: Bools, high: int, complete: bool, *, own: boo
     last = int(np.searchsorted(ts_ms, until_ms, "left"))
     if last == len(ts_ms):
         return (last, OPEN_END) if complete else None
-    return last + 1, until_ms
+    stop = last + 1
+    firm = np.flatnonzero(settled[:stop])
+    if falls[(int(firm[-1]) if len(firm) else 0) : stop].any():
+        # Whether the last of the rows fell is decided by the next step up.
+        later = np.flatnonzero(settled[stop:])
+        if not len(later):
+            return (len(ts_ms), until_ms) if complete else None
+        stop += int(later[0]) + 1
+    return stop, until_ms
 
 
 def _floor(ms: int) -> int:

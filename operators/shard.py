@@ -125,6 +125,7 @@ class Shard:
         np.maximum.at(self.longest_ms, rows.series, rows.interval_ms)
         pair = self._pair[rows.series]
         late = (rows.ts_ms <= self.heads[pair]) | (rows.ts_ms - rows.interval_ms < self.heads[pair])
+        late |= self.carry.fallen[rows.series]
         np.maximum.at(self.heads, pair, rows.ts_ms)
         changed = self._extend(rows.take(~late))
         if late.any():

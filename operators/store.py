@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from functools import partial
+from typing import Any
 
 import numpy as np
 import psycopg2
@@ -20,6 +22,7 @@ from operators.energy import NEVER, SLOT_MS
 from operators.increments import Ints
 from operators.pg import Session, StoreError, array_literal, rows_of
 from operators.readings import Readings
+from operators.rederive import rederive
 from operators.tables import to_time
 
 __all__ = ["Store", "StoreError", "WriteCounts"]
@@ -76,6 +79,31 @@ class Store:
         if written.changed is not None:
             self._refresh(*written.changed)
         return written.counts
+
+    def outdated(self) -> list[str]:
+        """Meters whose energy a new `register_max` or `max_kw` has still to reach (column `energy_outdated`), by id."""
+        return [row[0] for row in self._rows("SELECT meter_id FROM meter WHERE energy_outdated ORDER BY 1", [])]
+
+    def rederive(self, meter_id: str) -> int:
+        """Derive a meter's whole history again, a register at a time; how many registers.
+
+        Writers of a register wait while its turn is. Meanwhile, and after a crash, registers that had no turn yet show
+        the energy of the earlier configuration, and the meter stays `energy_outdated`.
+        """
+        limits = self._rows("SELECT register_max, max_kw FROM meter WHERE meter_id = %s", [meter_id])
+        registers = self._rows("SELECT register FROM series_state WHERE meter_id = %s ORDER BY 1", [meter_id])
+        for (register,) in registers:
+            span = self._session.transaction(partial(rederive, meter_id=meter_id, register=register))
+            if span is not None:
+                self._refresh(*span)
+        if limits:
+            # Configured otherwise meanwhile: it stays outdated.
+            self._execute(
+                "UPDATE meter SET energy_outdated = false WHERE meter_id = %s AND energy_outdated "
+                "AND (register_max, max_kw) IS NOT DISTINCT FROM (%s::float8, %s::float8)",
+                [meter_id, *limits[0]],
+            )
+        return len(registers)
 
     def write_rejected(
         self,
@@ -160,6 +188,13 @@ class Store:
         def work(cursor: Cursor) -> int:
             cursor.execute(sql, parameters)
             return int(cursor.rowcount)
+
+        return self._session.transaction(work)
+
+    def _rows(self, sql: str, parameters: list[object]) -> list[tuple[Any, ...]]:
+        def work(cursor: Cursor) -> list[tuple[Any, ...]]:
+            cursor.execute(sql, parameters)
+            return cursor.fetchall()
 
         return self._session.transaction(work)
 

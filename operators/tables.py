@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from datetime import UTC, datetime
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -84,10 +85,9 @@ def lock_heads(cursor: Cursor, pairs: Pairs) -> Heads | None:
     )
     cursor.execute(
         f"""SELECT u.i, s.kind, s.first_ts, s.head_ts, s.max_interval, s.last_ts, s.mark, s.estimated, s.kwh,
-            s.covered, s.readings, m.register_max, m.max_kw
+            s.covered, s.readings, s.fallen
         FROM {source} AS u
         JOIN series_state AS s ON s.meter_id = u.m AND s.register = u.r
-        LEFT JOIN meter AS m ON m.meter_id = s.meter_id
         ORDER BY s.meter_id COLLATE "C", s.register COLLATE "C" FOR UPDATE OF s""",
         parameters,
     )
@@ -100,16 +100,30 @@ def lock_heads(cursor: Cursor, pairs: Pairs) -> Heads | None:
     def ints(column: int, default: int = 0) -> Ints:
         return np.array([default if value is None else value for value in columns[column]], np.int64)
 
-    def floats(column: int) -> Floats:
-        return np.array([np.nan if value is None else value for value in columns[column]], np.float64)
-
     carry = Carry(
-        ints(5, NEVER), np.nan_to_num(floats(6)), np.array(columns[7], np.bool_), floats(8), ints(9), ints(10)
-    )
+        ints(5, NEVER), np.nan_to_num(_floats(columns[6])), np.array(columns[7], np.bool_), _floats(columns[8]),
+        ints(9), ints(10), np.array(columns[11], np.bool_),
+    )  # fmt: skip
     return Heads(
         ints(1).astype(np.int8), np.array([value is not None for value in columns[1]], np.bool_),
-        ints(2, LATEST), ints(3, NEVER), ints(4), carry, floats(11), floats(12),
+        ints(2, LATEST), ints(3, NEVER), ints(4), carry, *_limits(cursor, pairs),
     )  # fmt: skip
+
+
+def _limits(cursor: Cursor, pairs: Pairs) -> tuple[Floats, Floats]:
+    """`register_max` and `max_kw` of each pair's meter. A statement of its own, so that it sees what was configured
+    while the locks were waited for: whoever derives again after a change then misses no writer."""
+    source, parameters = rows_of(i=("integer", np.arange(len(pairs))), m=("text", pairs.meters))
+    cursor.execute(
+        f"SELECT m.register_max, m.max_kw FROM {source} AS u LEFT JOIN meter AS m ON m.meter_id = u.m ORDER BY u.i",
+        parameters,
+    )
+    columns = list(zip(*cursor.fetchall(), strict=True))
+    return _floats(columns[0]), _floats(columns[1])
+
+
+def _floats(column: tuple[float | None, ...]) -> Floats:
+    return np.array([np.nan if value is None else value for value in column], np.float64)
 
 
 def write_heads(cursor: Cursor, pairs: Pairs, heads: Heads, which: Ints) -> None:
@@ -128,11 +142,13 @@ def write_heads(cursor: Cursor, pairs: Pairs, heads: Heads, which: Ints) -> None
         kwh=("float8", carry.kwh[which]),
         covered=("bigint", carry.covered_ms[which]),
         readings=("integer", carry.readings[which]),
+        fallen=("boolean", carry.fallen[which]),
     )
     cursor.execute(
         f"""UPDATE series_state AS s SET kind = u.kind, first_ts = u.first_ts, head_ts = u.head_ts,
             max_interval = u.max_interval, last_ts = nullif(u.last_ts, {NEVER}), mark = u.mark,
-            estimated = u.estimated, kwh = u.kwh, covered = u.covered, readings = u.readings
+            estimated = u.estimated, kwh = u.kwh, covered = u.covered, readings = u.readings,
+            fallen = u.fallen
         FROM {source} AS u WHERE s.meter_id = u.m AND s.register = u.r""",
         parameters,
     )
@@ -215,6 +231,13 @@ class Window:
     interval_ms: Ints
     quality: NDArray[np.int8]
 
+    def __len__(self) -> int:
+        return len(self.ts_ms)
+
+    def take(self, index: NDArray[Any]) -> Self:
+        """The rows that `index` (positions or a mask) picks."""
+        return type(self)(*(getattr(self, field.name)[index] for field in fields(self)))
+
 
 def read_window(cursor: Cursor, pairs: Pairs, which: Ints, begin_ms: Ints, end_ms: Ints) -> Window:
     """The valid readings of the pairs `which` from `begin_ms` to `end_ms` (each pair its own, both included)."""
@@ -237,6 +260,24 @@ def read_window(cursor: Cursor, pairs: Pairs, which: Ints, begin_ms: Ints, end_m
         ORDER BY 1, 2, 3""",
         [*parameters, to_time(int(begin.min())), to_time(int(end.max()))],
     )
+    return _window(cursor)
+
+
+def read_on(cursor: Cursor, pairs: Pairs, kind: int, after_ms: int, limit: int) -> Window:
+    """The next `limit` valid readings of one kind of the first pair, later than `after_ms`."""
+    cursor.execute(
+        f"""SELECT 0, {_KIND_NUMBER}, (extract(epoch FROM s.ts) * 1000)::bigint, s.value,
+            coalesce(s.interval_s * 1000, 0)::bigint, {_QUALITY_NUMBER}
+        FROM reading AS s
+        WHERE s.meter_id = %s AND s.register = %s AND s.kind = {_KINDS}[%s] AND s.quality <> 'invalid'
+            AND s.ts > to_timestamp(%s / 1000.0)
+        ORDER BY s.ts LIMIT %s""",
+        [pairs.meters[0], pairs.registers[0], kind + 1, after_ms, limit],
+    )
+    return _window(cursor)
+
+
+def _window(cursor: Cursor) -> Window:
     columns: list[tuple[float, ...]] = list(zip(*cursor.fetchall(), strict=True)) or [()] * 6
     row, kind, ts, interval, quality = (np.array(columns[c], np.int64) for c in (0, 1, 2, 4, 5))
     return Window(row, kind, ts, np.array(columns[3], np.float64), interval, quality.astype(np.int8))

@@ -65,12 +65,14 @@ def _apply(args: argparse.Namespace) -> int:
         else:
             print(f"{args.file} is valid: {_listed(total)}; nothing written")
         return 0
-    applied = apply(where, config).as_dict()
+    applied = apply(where, config, say=lambda line: print(line, file=sys.stderr, flush=True)).as_dict()
     if args.json:
         print_json({"valid": True, **total, "changed": applied})
     else:
         changed = sum(applied[name] for name in total)
-        print(f"applied {_listed(total)}: {changed} changed, {applied['messages']} messages sent")
+        again = applied["rederived"]
+        also = f", energy of {again} meter{'' if again == 1 else 's'} derived again" if again else ""
+        print(f"applied {_listed(total)}: {changed} changed, {applied['messages']} messages sent{also}")
     return 0
 
 

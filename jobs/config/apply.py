@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from jobs.config.rules import ASSET, METER, SITE, Kind
@@ -25,32 +25,67 @@ SITE_ASSET = (
     "priority",
 )
 """What the topic `sites` says of an asset."""
+DECIDES_ENERGY = ("register_max", "max_kw")
+"""Keys of a meter on which the energy of its readings depends."""
 TIMEOUT_MS = 20_000
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Applied:
-    """Rows that an application made or changed, and messages that it sent."""
+    """Rows that an application made or changed, messages that it sent, and what followed."""
 
     sites: int = 0
     meters: int = 0
     assets: int = 0
     messages: int = 0
+    rederived: int = 0
+    """Meters whose energy was derived again."""
 
     def as_dict(self) -> dict[str, int]:
         """For JSON."""
         return asdict(self)
 
 
-def apply(addresses: Addresses, config: Config) -> Applied:
+def apply(addresses: Addresses, config: Config, say: Say | None = None) -> Applied:
     """Writes `config` to the tables, in one transaction, and the topics. What it does not name stays as it is.
 
+    Then the energy of every meter whose `register_max` or `max_kw` is new is derived again.
+
+    Args:
+        addresses: where Kafka and the database are.
+        config: what to write.
+        say: told of each meter whose energy is derived again, one line.
+
     Raises:
-        UserError: Kafka does not answer, or refuses; applying again mends it.
+        UserError: Kafka does not answer, or refuses, or the energy cannot be derived; applying again mends it.
         DatabaseError: the database does not answer.
     """
     entries = {"sites": config.sites, "meters": config.meters, "assets": config.assets}
-    return _write(addresses.kafka, addresses.database_url, entries)
+    applied = _write(addresses.kafka, addresses.database_url, entries)
+    return replace(applied, rederived=rederive_outdated(addresses.database_url, say))
+
+
+def rederive_outdated(database_url: str, say: Say | None = None) -> int:
+    """Derives the energy of the meters again whose configuration it does not know yet; how many there were.
+
+    Raises:
+        UserError: the database went away; what is not done is still marked, and the next call goes on.
+    """
+    from operators.store import Store, StoreError
+
+    store = Store(database_url, give_up_after=TIMEOUT_MS / 1000)
+    try:
+        meters = store.outdated()
+        for number, meter in enumerate(meters, 1):
+            if say:
+                say(f"energy of meter {meter} is derived again ({number} of {len(meters)})")
+            store.rederive(meter)
+    except StoreError as error:
+        raise UserError(f"{error}; then apply again: it goes on with the meters that are left") from error
+    finally:
+        store.close()
+    return len(meters)
 
 
 def apply_meters(kafka: str, database_url: str, meters: list[dict[str, Any]]) -> Applied:
@@ -76,7 +111,8 @@ def apply_meters(kafka: str, database_url: str, meters: list[dict[str, Any]]) ->
                 raise UserError(f"meter {meter['meter_id']}: {name}: {problem}", 2)
         # Null is a value (not known) only where it is the default.
         entries.append({k: v for k, v in meter.items() if v is not None or METER.keys[k].default is None})
-    return _write(kafka, database_url, {"meters": entries})
+    applied = _write(kafka, database_url, {"meters": entries})
+    return replace(applied, rederived=rederive_outdated(database_url))
 
 
 def known(database_url: str) -> Known:
@@ -134,11 +170,14 @@ def _upsert(cursor: Any, kind: Kind, entry: Mapping[str, Any]) -> int:
     if kind is METER:
         values["configured"] = True
     columns = list(values)
+    derived = [name for name in DECIDES_ENERGY if kind is METER and name in values]
+    outdated = "".join(f" OR meter.{name} IS DISTINCT FROM excluded.{name}" for name in derived)
     others = [name for name in columns if name != kind.id_key]
     cursor.execute(
         f"INSERT INTO {table} ({', '.join(columns)}) VALUES ({', '.join(f'%({name})s' for name in columns)}) "
         f"ON CONFLICT ({kind.id_key}) DO UPDATE SET "
-        f"{', '.join(f'{name} = excluded.{name}' for name in others)}{',' if others else ''} updated_at = now() "
+        f"{', '.join(f'{name} = excluded.{name}' for name in others)}{',' if others else ''} updated_at = now()"
+        f"{f', energy_outdated = meter.energy_outdated{outdated}' if outdated else ''} "
         f"WHERE ({', '.join(f'{table}.{name}' for name in others)}) "
         f"IS DISTINCT FROM ({', '.join(f'excluded.{name}' for name in others)})",
         {name: json.dumps(value) if isinstance(value, dict) else value for name, value in values.items()},

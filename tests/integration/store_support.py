@@ -12,7 +12,9 @@ import pytest
 from gate_support import GateHandle, start_gate
 
 from infra.database import migrate
-from operators.energy import SeriesConfig, derive
+from operators.energy import NEVER, Derived, SeriesConfig, derive
+from operators.findings import CAUSES, anomaly_id, find
+from operators.increments import Event
 from operators.readings import Kind, Readings
 
 START = 1_699_999_200_000
@@ -116,6 +118,62 @@ def stored_slots(url: str, tag: str) -> dict[Row, Row]:
 
 def expected_slots(url: str, tag: str) -> dict[Row, Row]:
     """The same, derived at once from all that is in `reading`."""
+    keys, derived, _ = _derive_all(url, tag)
+    s = derived.slots
+    columns = (s.series.tolist(), s.slot_ms.tolist(), s.kwh.tolist(), s.covered_ms.tolist(), s.readings.tolist())
+    return {(*keys[i], slot): (kwh, covered / 1000, n) for i, slot, kwh, covered, n in zip(*columns, strict=True)}
+
+
+def stored_findings(url: str, tag: str) -> list[Row]:
+    """Rows of `anomaly` that readings of meters beginning with `tag` gave, sorted."""
+    rows = query(
+        url,
+        """SELECT meter_id, register, array_position(enum_range(NULL::reading_kind), reading_kind) - 1,
+            (extract(epoch FROM end_ts) * 1000)::bigint, (extract(epoch FROM start_ts) * 1000)::bigint, anomaly_id,
+            kind, cause, value_before, value_after, observed_kwh, expected_kwh, upper_kwh
+        FROM anomaly WHERE register IS NOT NULL AND meter_id LIKE %s""",
+        (tag + "-%",),
+    )
+    return sorted(rows)
+
+
+def expected_findings(url: str, tag: str) -> list[Row]:
+    """The same, from one derivation of all that is in `reading`."""
+    keys, derived, config = _derive_all(url, tag)
+    f = find(derived.events, config.kind, config.max_kw)
+    rows = []
+    for i in range(len(f)):
+        (meter, register, kind), ts = keys[int(f.series[i])], int(f.ts_ms[i])
+        said, cause = CAUSES[Event(f.code[i])]
+        floats = [float(c[i]) for c in (f.before, f.after, f.observed_kwh, f.expected_kwh, f.upper_kwh)]
+        numbers = [None if np.isnan(x) else x for x in floats]
+        name = anomaly_id(meter, register, said, ts)
+        rows.append((meter, register, kind, ts, int(f.from_ms[i]), name, said, cause, *numbers))
+    return sorted(rows)
+
+
+def stored_states(url: str, tag: str) -> dict[Row, Row]:
+    """Where each counter and power stands: (meter, register, kind) -> last reading, its mark, sums of its slot."""
+    rows = query(
+        url,
+        """SELECT meter_id, register, kind, last_ts, mark, estimated, kwh, covered, readings
+        FROM series_state WHERE meter_id LIKE %s AND kind IN (0, 2) AND last_ts IS NOT NULL""",
+        (tag + "-%",),
+    )
+    return {row[:3]: row[3:] for row in rows}
+
+
+def expected_states(url: str, tag: str) -> dict[Row, Row]:
+    """The same, from one derivation; with those of pairs of several kinds, which the database does not keep."""
+    keys, derived, _ = _derive_all(url, tag)
+    c = derived.carry
+    columns = (c.last_ms, c.mark, c.estimated, c.kwh, c.covered_ms, c.readings)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return {key: row for key, row in zip(keys, rows, strict=True) if key[2] != 1 and row[0] != NEVER}
+
+
+def _derive_all(url: str, tag: str) -> tuple[list[Row], Derived, SeriesConfig]:
+    """Series (meter, register, kind), what `derive` makes of all their readings, and what is configured."""
     rows = query(
         url,
         """SELECT meter_id, register, array_position(enum_range(NULL::reading_kind), kind) - 1,
@@ -124,11 +182,24 @@ def expected_slots(url: str, tag: str) -> dict[Row, Row]:
         FROM reading WHERE meter_id LIKE %s""",
         (tag + "-%",),
     )
+    limits = {m: (top, kw) for m, top, kw in query(url, "SELECT meter_id, register_max, max_kw FROM meter")}
     names: dict[Row, int] = {}
     series = np.array([names.setdefault(row[:3], len(names)) for row in rows])
     ts, value, interval, quality = (np.array([row[c] for row in rows]) for c in (3, 4, 5, 6))
-    config = SeriesConfig.of_kinds(np.array([kind for _, _, kind in names], np.int8))
-    s = derive(series, ts, value, interval, quality.astype(np.int8), config=config).slots
-    keys = list(names)
-    columns = (s.series.tolist(), s.slot_ms.tolist(), s.kwh.tolist(), s.covered_ms.tolist(), s.readings.tolist())
-    return {(*keys[i], slot): (kwh, covered / 1000, n) for i, slot, kwh, covered, n in zip(*columns, strict=True)}
+    top, kw = (np.array([limits[meter][c] or np.nan for meter, _, _ in names], np.float64) for c in (0, 1))
+    config = SeriesConfig(np.array([kind for _, _, kind in names], np.int8), top, kw)
+    derived = derive(series, ts, value.astype(np.float64), interval, quality.astype(np.int8), config=config)
+    return list(names), derived, config
+
+
+def configure(url: str, meter: str, register_max: float | None = None, max_kw: float | None = None) -> None:
+    """What `energyai config apply` writes of a meter."""
+    connection = psycopg2.connect(url)
+    with connection, connection.cursor() as cursor:
+        cursor.execute(
+            """INSERT INTO meter (meter_id, register_max, max_kw, configured) VALUES (%s, %s, %s, true)
+            ON CONFLICT (meter_id) DO UPDATE SET register_max = excluded.register_max, max_kw = excluded.max_kw,
+                energy_outdated = true""",
+            (meter, register_max, max_kw),
+        )
+    connection.close()

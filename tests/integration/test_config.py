@@ -7,14 +7,17 @@ import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from kafka import KafkaConsumer, TopicPartition
+from store_support import HOUR, START, query, readings
 
 from infra.database import connected
 from infra.embedded.stack import Stack
 from jobs import cli
 from jobs.config.apply import apply_meters
 from jobs.errors import UserError
+from operators.store import Store
 
 DOCS = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -62,9 +65,13 @@ def test_the_documented_example(
 
     code, out, _ = run(capsys, "apply", str(file), "--json", *where)
     counts = {"sites": 1, "meters": 3, "assets": 2}
-    assert (code, json.loads(out)) == (0, {"valid": True, **counts, "changed": {**counts, "messages": 4}})
+    assert (code, json.loads(out)) == (
+        0,
+        {"valid": True, **counts, "changed": {**counts, "messages": 4, "rederived": 0}},
+    )
     code, out, _ = run(capsys, "apply", str(file), "--json", *where)
-    assert json.loads(out)["changed"] == {"sites": 0, "meters": 0, "assets": 0, "messages": 4}
+    changed = json.loads(out)["changed"]
+    assert changed == {"sites": 0, "meters": 0, "assets": 0, "messages": 4, "rederived": 0}
 
     site = latest(status["kafka"], "sites")["hq"]
     assert site["meters"] == ["hq-floor-1", "hq-floor-2", "hq-main"]
@@ -113,6 +120,28 @@ def test_meters_by_some_of_their_keys(stack: Stack) -> None:
     assert (stored["tz"], stored["register_max"], stored["max_kw"]) == ("Asia/Tokyo", 1000, 9)
     with pytest.raises(UserError, match="cfg-1: tz: unknown time zone"):
         apply_meters(kafka, database_url, [{"meter_id": "cfg-1", "tz": "Mars"}])
+
+
+def test_limits_configured_later_change_the_energy_that_is_there(
+    stack: Stack, tmp_path: Path, capsys: pytest.CaptureFixture[str], no_settings: pytest.MonkeyPatch
+) -> None:
+    database_url = stack.status()["database_url"]
+    store = Store(database_url)
+    store.write_readings(readings("cfg-rolls", START + np.arange(4) * HOUR, [99_990, 99_998, 5, 12]), START)
+    store.close()
+    file = tmp_path / "meter.yaml"
+    file.write_text("meters: [{meter_id: cfg-rolls}]\n")
+    where = ["--data-dir", str(stack.options.data_dir)]
+    total = "SELECT sum(kwh) FROM energy_hourly WHERE meter_id = 'cfg-rolls'"
+    code, out, _ = run(capsys, "apply", str(file), "--json", *where)
+    assert (code, json.loads(out)["changed"]["rederived"], query(database_url, total)) == (0, 0, [(20,)])
+    file.write_text("meters: [{meter_id: cfg-rolls, register_max: 100000}]\n")
+    code, out, err = run(capsys, "apply", str(file), *where)
+    assert (code, query(database_url, total)) == (0, [(22,)])
+    assert "energy of 1 meter derived again" in out
+    assert "energy of meter cfg-rolls is derived again (1 of 1)" in err
+    code, out, _ = run(capsys, "apply", str(file), "--json", *where)
+    assert json.loads(out)["changed"]["rederived"] == 0
 
 
 def test_without_kafka_nothing_is_written(stack: Stack) -> None:

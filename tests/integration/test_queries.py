@@ -42,6 +42,8 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[GateHandle]:
     shop = readings("shop", START + kept * HOUR, counter[kept])
     store.write_readings(concat([office, shop]), START + HOURS * HOUR)
     store.write_readings(readings("office", ends[:1], [1], kind=Kind.INTERVAL, interval_ms=HOUR), 0)
+    device = readings("device", START + np.array([0, 1, 2, 3]) * HOUR, [50, 52, 0.5, 0.4996])
+    store.write_readings(device, START)
     issues = np.arange(FIRST_ISSUE, HOURS - 24)
     for meter, load in (("office", OFFICE), ("shop", SHOP)):
         ahead = np.array([load[i : i + 24] for i in issues])
@@ -110,6 +112,19 @@ def test_gaps_late_rejected_and_conflicting_records(small: GateHandle) -> None:
     assert (rejected["reason"], rejected["records"], rejected["example_raw"]) == ("not_json", 1, "{")
     (conflict,) = run(small, "reading_conflicts")
     assert (conflict["conflicts"], conflict["largest_difference"]) == (1, OFFICE[0] - 1)
+
+
+def test_findings_and_balance_of_registers(small: GateHandle) -> None:
+    found = {r["cause"]: r for r in run(small, "reading_anomalies")}
+    assert {cause: (r["meter_id"], r["kind"], r["findings"]) for cause, r in found.items()} == {
+        "reset": ("device", "reset", 1), "dip": ("device", "negative", 1),
+    }  # fmt: skip
+    assert (found["reset"]["observed_kwh"], found["reset"]["counted_kwh"]) == (-51.5, 0.5)
+    balance = {(r["meter_id"], r["epoch"]): r for r in run(small, "register_balance")}
+    assert set(balance) == {("shop", 0), ("device", 0), ("device", 1)}
+    assert balance["shop", 0]["register_kwh"] == pytest.approx(SHOP.sum())
+    assert [balance["device", i]["register_kwh"] for i in (0, 1)] == [2, 0.5]
+    assert max(abs(r["difference_kwh"]) for r in balance.values()) < 1e-9
 
 
 def test_forecast_queries(small: GateHandle) -> None:

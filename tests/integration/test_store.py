@@ -205,6 +205,13 @@ def test_unknown_meters_register_themselves(gate: GateHandle) -> None:
     ]
 
 
+def test_a_meter_whose_first_reading_is_invalid(gate: GateHandle) -> None:
+    store = Store(gate.url)
+    assert store.write_readings(readings("void-a", [START], [5], quality=Quality.INVALID), 1_000).new == 1
+    store.write_readings(readings("void-a", START + np.array([1, 2]) * HOUR, [5, 6]), 1_000)
+    assert query(gate.url, "SELECT sum(kwh) FROM energy_15m WHERE meter_id = 'void-a'") == [(1,)]
+
+
 def test_names_of_every_kind_arrive(gate: GateHandle) -> None:
     names = ['odd-"quoted"', "odd-back\\slash", "odd-{a,b}", "odd-ü€😀", "odd-' ; --", "odd-%s", "odd-\x00nul"]
     Store(gate.url).write_readings(concat([readings(name, [START], [1]) for name in names]), 1_000)

@@ -102,6 +102,8 @@ def messy(seed: int, hours: int = 30, steps_s: tuple[int, ...] = (300, 777, 900,
         value = np.cumsum(used) if kind == Kind.REGISTER else used
         if kind == Kind.REGISTER and rng.random() < 0.5:
             value[len(value) // 2 :] -= value[len(value) // 2]
+        if kind == Kind.REGISTER:
+            value[rng.random(len(ts)) < 0.04] = 0.0  # what a device says while it starts
         register = EXPORT_REGISTER if i == 3 else IMPORT_REGISTER
         quality = rng.choice([0, 1, 2], len(ts), p=[0.9, 0.05, 0.05])
         length = step if kind == Kind.INTERVAL else 0

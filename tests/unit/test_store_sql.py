@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from operators.energy import SLOT_MS, SeriesConfig, derive
+from operators.energy import SLOT_MS, Derived, SeriesConfig, derive
 from operators.flows import flow_of
 from operators.pg import Session, StoreError, array_literal, rows_of, storable
 from operators.readings import Kind
@@ -30,8 +30,15 @@ def test_texts_are_quoted_and_storable() -> None:
 
 def test_a_column_of_one_value_travels_once() -> None:
     sql, parameters = rows_of(a=("int", np.array([1, 2])), b=("text", np.array(["x", "x"], object)))
-    assert sql == "(SELECT a, (%s::text) AS b FROM unnest(%s::int[]) AS source (a))"
+    assert sql == "(SELECT a, (%s)::text AS b FROM unnest(%s::int[]) AS source (a))"
     assert parameters == ["x", "{1,2}"]
+
+
+def test_the_smallest_number_survives_as_a_constant() -> None:
+    """`-9223372036854775808::bigint` is the negative of a number that is out of range: the cast must be outside."""
+    sql, parameters = rows_of(a=("int", np.array([1, 2])), b=("bigint", np.full(2, -(2**63))))
+    assert "(%s)::bigint AS b" in sql
+    assert parameters[0] == -(2**63)
 
 
 @pytest.mark.parametrize(
@@ -58,12 +65,23 @@ def test_flow_of_a_register(register: str, kind: Kind, flow: int) -> None:
     assert flow_of(register, kind) == flow
 
 
-def _slots(kind: int, ts: np.ndarray, value: np.ndarray, interval: int) -> dict[int, tuple[float, int, int]]:
-    n = len(ts)
-    s = derive(
+def _derived(kind: int, ts: np.ndarray, value: np.ndarray, interval: int) -> Derived:
+    n, max_kw = len(ts), 80.0 if kind == Kind.REGISTER else np.nan
+    return derive(
         np.zeros(n, np.int64), ts, value, np.full(n, interval), np.zeros(n, np.int8),
-        config=SeriesConfig.of_kinds(np.array([kind], np.int8)),
-    ).slots  # fmt: skip
+        config=SeriesConfig(np.array([kind], np.int8), np.full(1, 150.0), np.full(1, max_kw)),
+    )  # fmt: skip
+
+
+def _events(derived: Derived) -> dict[int, tuple[float, ...]]:
+    e = derived.events
+    columns = (e.code, e.before, e.after, e.kwh, e.from_ms)
+    rows = zip(*(column.tolist() for column in columns), strict=True)
+    return dict(zip(e.ts_ms.tolist(), rows, strict=True))
+
+
+def _slots(derived: Derived) -> dict[int, tuple[float, int, int]]:
+    s = derived.slots
     return dict(
         zip(
             s.slot_ms.tolist(),
@@ -96,11 +114,15 @@ def test_a_changed_reading_changes_nothing_outside_the_decided_range(
     found = decide(kind, ts, ts - interval, other, touched=(low, int(ts[changed])), complete=(True, True))
     assert found is not None
     rows = slice(found.first, found.stop)
-    part = {
-        k: v for k, v in _slots(kind, ts[rows], other[rows], interval).items() if found.from_ms <= k < found.until_ms
-    }
-    old = {k: v for k, v in _slots(kind, ts, value, interval).items() if not found.from_ms <= k < found.until_ms}
-    assert {**old, **part} == _slots(kind, ts, other, interval)
+    before, after = _derived(kind, ts, value, interval), _derived(kind, ts, other, interval)
+    again = _derived(kind, ts[rows], other[rows], interval)
+    part = {k: v for k, v in _slots(again).items() if found.from_ms <= k < found.until_ms}
+    old = {k: v for k, v in _slots(before).items() if not found.from_ms <= k < found.until_ms}
+    assert {**old, **part} == _slots(after)
+    first = int(ts[changed])
+    said = {k: v for k, v in _events(again).items() if first <= k <= found.until_ms}
+    stay = {k: v for k, v in _events(before).items() if not first <= k <= found.until_ms}
+    assert {**stay, **said} == _events(after)
 
 
 def test_a_window_without_an_end_to_the_change_must_be_wider() -> None:
