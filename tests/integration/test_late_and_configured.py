@@ -129,6 +129,40 @@ def test_late_readings_and_configuration_reach_the_forecasts(stack: Stack, monke
     assert counts["259200"] == len(LATE), "between one day and three"
 
 
+def test_a_partition_that_was_silent_loses_nothing(stack: Stack) -> None:
+    """The others' event time goes on without it; what it sends when it is back is in the next forecasts' history."""
+    prefix = "silent-"
+    deployment = Deployment.on(stack, prefix, 2)
+    producer = KafkaProducer(bootstrap_servers=deployment.where.kafka, acks="all")
+
+    def send(partition: int, meter: str, hours: range) -> None:
+        for hour in hours:
+            key, value = reading(prefix + meter, hour, kind="interval", interval_s=3600, value=USED[hour - 1])
+            producer.send(prefix + "meter.readings", value, key, partition=partition)
+        producer.flush()
+
+    flink = FlinkRest(deployment.where.flink_url)
+    options = [*deployment.options, "--idle-timeout-s", "2"]
+    ids = submit(deployment.settings, deployment.where, ("forecast",), options)
+    issued = lambda: deployment.issues(prefix)  # noqa: E731
+    try:
+        for partition, meter in enumerate(("going", "silent")):
+            send(partition, meter, range(1, 176))
+        send(0, "going", range(176, 196))
+        until(lambda: (f"{prefix}going", START + 194 * HOUR) in issued(), "event time without the silent partition")
+        send(1, "silent", range(176, 198))
+        send(0, "going", range(196, 199))
+        until(lambda: (f"{prefix}silent", START + 196 * HOUR) in issued(), "a forecast of the meter that is back")
+        found = issued()
+    finally:
+        producer.close()
+        for job_id in ids.values():
+            if flink.state(job_id) not in ENDED:
+                flink.cancel(job_id)
+    plain = Forecaster.load().predict(USED[196 - 168 : 196][None], START + 196 * HOUR, 3600).ravel()
+    np.testing.assert_allclose(found[f"{prefix}silent", START + 196 * HOUR], plain, rtol=1e-5, atol=1e-5)
+
+
 def test_the_topic_is_followed(stack: Stack) -> None:
     prefix = "follow-"
     deployment = Deployment.on(stack, prefix, 1)
