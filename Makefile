@@ -1,6 +1,6 @@
 # `make help` says what each target does. Only Python 3.11 and make are needed; everything else comes by hash.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit integration faults bench lock clean setup-test
+.PHONY: help setup demo test lint unit integration faults proof bench lock clean setup-test
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
@@ -41,6 +41,11 @@ integration: ## Tests on the real Kafka, Flink and TimescaleDB
 
 faults: ## Tests that kill the parts in mid-run
 	$(if $(wildcard tests/faults/test_*.py),$(call timed,faults,$(BIN)/pytest -q tests/faults $(ARGS)))
+
+proof: ## The long proofs (two hours): schedules of faults, hostile records, a replay compared, a disturbed year; not part of the tests
+	$(call timed,schedules,ENERGYAI_FAULT_SCHEDULES=20 $(BIN)/pytest -q tests/faults/test_schedules.py $(ARGS))
+	$(call timed,hostile records,$(BIN)/pytest -q tests/integration/test_fuzz.py --fuzz-records 10000 $(ARGS))
+	$(call timed,replay and year,$(BIN)/pytest -q tests/proofs --year-days 365 --year-meters 50 $(ARGS))
 
 bench: setup ## What the demo costs: first forecast, memory, disk; not part of the tests
 	@$(BIN)/python tests/bench/demo_footprint.py --data-dir .energyai/bench $(ARGS)

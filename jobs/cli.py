@@ -24,6 +24,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "config": ("jobs.commands.config", "sites, meters, assets and alert rules"),
     "train": ("jobs.commands.train", "train a forecaster"),
     "backtest": ("jobs.commands.backtest", "evaluate a forecaster on past readings"),
+    "predict": ("jobs.commands.predict", "forecast one meter's next 24 hours from its past readings"),
     "models": ("jobs.commands.models", "list, promote and roll back model versions"),
     "simulate": ("jobs.commands.simulate", "control policies on recorded series, side by side"),
     "report": ("jobs.commands.report", "reports for analysts, managers and consultants"),

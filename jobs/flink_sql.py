@@ -78,6 +78,12 @@ def short_text(json_text: str, longest: int) -> str:
     return rf"""REGEXP({json_text}, '^"([^\\"]|\\["\\/]|\\u(?!00[01])[0-9a-fA-F]{{4}}){{1,{longest}}}"$')"""
 
 
+_HIGH = r"[dD][89abAB][0-9a-fA-F]{2}"
+_LOW = r"[dD][c-fC-F][0-9a-fA-F]{2}"
+HALF_SURROGATE = rf"(?<!\\)(\\\\)*\\u({_HIGH}(?!\\u{_LOW})|{_LOW}(?<!\\u{_HIGH}\\u....))"
+"""Regular expression of a JSON escape that is one half of a surrogate pair without the other."""
+
+
 def statements(name: str, **values: object) -> list[str]:
     """The statements of `sql/flink/<name>.sql`, comments left out, with `${…}` filled in.
 

@@ -13,7 +13,7 @@ from typing import Any
 from jobs import launch
 from jobs.job_settings import JobSettings
 from jobs.launch import job_of, table_environment
-from jobs.tables import create_readings, create_shards, create_sink
+from jobs.tables import create_readings, create_shards, create_sink, topic
 from operators.forecaster import SHIPPED_MODEL, Forecaster, shipped_sha256
 
 NAME = "energyai-forecast"
@@ -44,14 +44,14 @@ def build(t_env: Any, settings: JobSettings, verified: tuple[bytes, str]) -> Non
     from operators.shard_function import ForecastShard
     from operators.sinks import write_forecasts
 
-    create_readings(t_env, settings, group=NAME, event_time=True)
+    create_readings(t_env, settings, group=settings.name(NAME), event_time=True)
     create_shards(t_env, settings)
     create_sink(t_env, settings, "forecasts", "forecasts")
 
     texts = t_env.to_data_stream(t_env.from_path("shard_texts"))
     issued = (
         texts.key_by(lambda row: row[0], key_type=Types.INT())
-        .process(ForecastShard(*verified), output_type=Types.STRING())
+        .process(ForecastShard(*verified, settings.kafka, topic(settings, "meters")), output_type=Types.STRING())
         .uid("forecast-shard")
         .name("forecast shard")
         # A thread of its own: the next windows are scored while the database writes.
@@ -66,9 +66,9 @@ def build(t_env: Any, settings: JobSettings, verified: tuple[bytes, str]) -> Non
 def submit(settings: JobSettings) -> Any:
     """Submits the job."""
     verified = model(settings)
-    stream, t_env = table_environment(settings, NAME, BATCHES)
+    stream, t_env = table_environment(settings, settings.name(NAME), BATCHES)
     build(t_env, settings, verified)
-    return stream.execute_async(NAME)
+    return stream.execute_async(settings.name(NAME))
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -27,7 +27,7 @@ BATCHES = {
 
 def build(t_env: Any, settings: JobSettings) -> Any:
     """The job's statements: source → validated readings → store, rejected records → store and dead letter."""
-    create_readings(t_env, settings, group=NAME, event_time=False)
+    create_readings(t_env, settings, group=settings.name(NAME), event_time=False)
     create_sink(t_env, settings, "dead_letters", "meter.readings.rejected")
     t_env.create_temporary_function("write_readings", write_readings(settings.database_url))
     t_env.create_temporary_function("write_rejected", write_rejected(settings.database_url))
@@ -36,7 +36,7 @@ def build(t_env: Any, settings: JobSettings) -> Any:
 
 def submit(settings: JobSettings) -> Any:
     """Submits the job."""
-    _, t_env = table_environment(settings, NAME, BATCHES)
+    _, t_env = table_environment(settings, settings.name(NAME), BATCHES)
     return build(t_env, settings).execute()
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Self
 
 from jobs.errors import UserError
+
+OFFSETS = re.compile(r"\d+:\d+(,\d+:\d+)*")
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,10 @@ class JobSettings:
     """Its checksum; empty means the shipped model's card, or any for a model of your own."""
     topic_prefix: str = ""
     """Put before each topic's name, so that several deployments can share a broker."""
+    output_prefix: str = ""
+    """A run beside production: put before the topics that it writes, not those that it reads, and before its name."""
+    until_offsets: str = ""
+    """Where a run to the end stops reading: `PARTITION:OFFSET,…`, every partition named; empty: at the present end."""
     flink_url: str = ""
     """REST address of the cluster to submit to; empty under `flink run` and the Web UI, which say it themselves."""
     savepoint: str = ""
@@ -64,6 +71,8 @@ class JobSettings:
             ("model", str, "ONNX model (default: the shipped one)"),
             ("model-sha256", str, "the model's checksum"),
             ("topic-prefix", str, "put before each topic's name"),
+            ("output-prefix", str, "a run beside production: put before the topics that it writes and its name"),
+            ("until-offsets", str, "with --until-complete: stop at PARTITION:OFFSET,… instead of the present end"),
             ("savepoint", str, "savepoint or retained checkpoint to start from"),
         ):
             field = name.replace("-", "_")
@@ -76,4 +85,14 @@ class JobSettings:
                 raise UserError(
                     f"no {field}: give {option}, or set ENERGYAI_{field.upper()} (`energyai status` shows it)", 2
                 )
+        if settings.until_offsets and not OFFSETS.fullmatch(settings.until_offsets):
+            raise UserError(f"--until-offsets {settings.until_offsets}: expected PARTITION:OFFSET,…, as 0:42,1:40", 2)
         return settings
+
+    def name(self, job: str) -> str:
+        """A job's name in this run, which is its consumer group too."""
+        return self.output_prefix + job
+
+    def output_topic(self, name: str) -> str:
+        """A topic of the contract that is written, as it is called in this deployment and run."""
+        return self.output_prefix + self.topic_prefix + name

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
-from jobs import package, preflight
+from jobs import package, preflight, uids
 from jobs.errors import UserError
 from jobs.flink_sql import statements
 from jobs.job_settings import JobSettings
@@ -44,12 +44,37 @@ def table_environment(settings: JobSettings, name: str, options: Mapping[str, st
     return stream, StreamTableEnvironment.create(stream)
 
 
-def job_of(t_env: Any, name: str) -> Any:
-    """The statement set of `sql/flink/<name>.sql`: its INSERTs, after its tables and views are made."""
-    job = t_env.create_statement_set()
+class Statements:
+    """The INSERTs of one job. On their way into its stream environment all of the job's operators get fixed uids."""
+
+    def __init__(self, t_env: Any) -> None:
+        from pyflink.datastream import StreamExecutionEnvironment
+
+        self._stream = StreamExecutionEnvironment(t_env._j_tenv.execEnv())
+        self._name = t_env.get_config().get("pipeline.name", "energyai")
+        self._inserts = t_env.create_statement_set()
+
+    def add(self, insert: str) -> None:
+        """One more INSERT."""
+        self._inserts.add_insert_sql(insert)
+
+    def attach_as_datastream(self) -> None:
+        """Makes them part of the stream environment, which executes them; after everything else of the job."""
+        self._inserts.attach_as_datastream()
+        uids.fix(self._stream._j_stream_execution_environment)
+
+    def execute(self) -> Any:
+        """Submits a job of nothing but these; its JobClient."""
+        self.attach_as_datastream()
+        return self._stream.execute_async(self._name)
+
+
+def job_of(t_env: Any, name: str) -> Statements:
+    """The statements of `sql/flink/<name>.sql`: its INSERTs, after its tables and views are made."""
+    job = Statements(t_env)
     for statement in statements(name):
         if statement.startswith("INSERT"):
-            job.add_insert_sql(statement)
+            job.add(statement)
         else:
             t_env.execute_sql(statement)
     return job

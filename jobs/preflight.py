@@ -39,7 +39,8 @@ def check_kafka(settings: JobSettings) -> None:
         topics = consumer.topics()
     finally:
         consumer.close()
-    wanted = [settings.topic_prefix + name for name in ("meter.readings", "meter.readings.rejected", "forecasts")]
+    wanted = [settings.topic_prefix + "meter.readings"]
+    wanted += [settings.output_topic(name) for name in ("meter.readings.rejected", "forecasts")]
     missing = [name for name in wanted if name not in topics]
     if missing:
         raise UserError(

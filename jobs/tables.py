@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jobs.flink_sql import row_time, short_text, statements, timestamp_ms
+from jobs.flink_sql import HALF_SURROGATE, row_time, short_text, statements, timestamp_ms
 from jobs.job_settings import JobSettings
 
 EVENT_TIME = """rowtime AS {rowtime},
@@ -19,8 +19,19 @@ LONGEST_ID = 256
 
 
 def topic(settings: JobSettings, name: str) -> str:
-    """A topic of the contract, as it is called in this deployment."""
+    """A topic of the contract that is read, as it is called in this deployment."""
     return settings.topic_prefix + name
+
+
+def stopping(settings: JobSettings) -> str:
+    """Options of the source that say where it stops reading; empty: nowhere."""
+    if not settings.until_complete:
+        return ""
+    if not settings.until_offsets:
+        return "'scan.bounded.mode' = 'latest-offset',"
+    pairs = (pair.split(":") for pair in settings.until_offsets.split(","))
+    offsets = ";".join(f"partition:{int(partition)},offset:{int(offset)}" for partition, offset in pairs)
+    return f"'scan.bounded.mode' = 'specific-offsets',\n  'scan.bounded.specific-offsets' = '{offsets}',"
 
 
 def create_readings(t_env: Any, settings: JobSettings, group: str, *, event_time: bool) -> None:
@@ -42,7 +53,7 @@ def create_readings(t_env: Any, settings: JobSettings, group: str, *, event_time
         group=group,
         start="earliest-offset",
         discovery="0" if bounded else "30 s",
-        bounded="'scan.bounded.mode' = 'latest-offset'," if bounded else "",
+        bounded=stopping(settings),
         # A run to the end never calls a partition idle: a slow fetch would make its readings late.
         idle_timeout="" if bounded else f"'scan.watermark.idle-timeout' = '{settings.idle_timeout_s} s',",
         event_time=EVENT_TIME.format(rowtime=row_time("payload"), tolerance=tolerance, delay=delay)
@@ -57,6 +68,7 @@ def create_readings(t_env: Any, settings: JobSettings, group: str, *, event_time
         meter_ok=short_text("meter_json", LONGEST_ID),
         register_ok=f"(register_json IS NULL OR {short_text('register_json', LONGEST_ID)})",
         tenant_ok=f"(tenant_json IS NULL OR {short_text('tenant_json', LONGEST_ID)})",
+        half_surrogate=HALF_SURROGATE,
         max_record_bytes=settings.max_record_bytes,
         future_tolerance_s=tolerance,
     )
@@ -89,8 +101,8 @@ def create_sink(t_env: Any, settings: JobSettings, table: str, name: str) -> Non
     for statement in statements(
         "keyed_sink",
         table=table,
-        topic=topic(settings, name),
+        topic=settings.output_topic(name),
         kafka=settings.kafka,
-        transactions=f"energyai-{settings.topic_prefix}{table}",
+        transactions=f"energyai-{settings.output_topic(table)}",
     ):
         t_env.execute_sql(statement)

@@ -12,7 +12,16 @@ import pytest
 from infra.embedded.options import StackOptions, default_home
 from infra.embedded.stack import Stack
 
-TIERS = ("integration", "faults", "bench")
+TIERS = ("integration", "faults", "bench", "proofs")
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """Sizes of the tests that may be as long as one likes."""
+    sizes = parser.getgroup("energyai", "sizes of long tests")
+    sizes.addoption("--fuzz-records", type=int, default=3_000, help="hostile records of tests/integration/test_fuzz.py")
+    sizes.addoption("--fuzz-seed", type=int, default=1, help="their seed")
+    sizes.addoption("--year-days", type=int, default=21, help="days of tests/proofs/test_year.py; the proof has 365")
+    sizes.addoption("--year-meters", type=int, default=16, help="its meters; the proof has 50")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

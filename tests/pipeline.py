@@ -18,9 +18,11 @@ from jobs.replay import fleet
 from jobs.replay.batch import Batch
 from jobs.replay.fleet_faults import Faults
 from jobs.settings import Addresses, Settings, addresses
+from operators.energy import SeriesConfig, derive
 from operators.features import CONTEXT_HOURS
 from operators.forecaster import Forecaster
 from operators.packing import Pieces
+from operators.readings import Kind, Quality
 from operators.shard import Shard
 
 SLOT_MS = 900_000
@@ -46,7 +48,7 @@ class Deployment:
         admin.create_topics(
             [
                 NewTopic(prefix + "meter.readings", partitions, 1, topic_configs=config),
-                NewTopic(prefix + "meter.readings.rejected", 1, 1),
+                NewTopic(prefix + "meter.readings.rejected", 1, 1, topic_configs={"max.message.bytes": "8388608"}),
                 NewTopic(prefix + "forecasts", partitions, 1),
             ]
         )
@@ -105,6 +107,27 @@ class Deployment:
         )
         return {(meter, int(at)): np.array(kwh, np.float32) for meter, at, kwh in found}
 
+    def readings(self, prefix: str) -> dict[Any, Any]:
+        """Stored readings as `reading_truth` gives them."""
+        found = self.rows(
+            "SELECT meter_id, register, (extract(epoch FROM ts) * 1000)::bigint, kind::text, value, revision,"
+            " quality::text FROM reading WHERE starts_with(meter_id, %s)",
+            (prefix,),
+        )
+        return {
+            (meter, register, int(ts)): (kind, round(value, 9), revision, quality)
+            for meter, register, ts, kind, value, revision, quality in found
+        }
+
+    def energy(self, prefix: str) -> dict[Key, float]:
+        """Rows of `energy_15m` by (meter, start in ms): kWh to nine places."""
+        found = self.rows(
+            "SELECT meter_id, (extract(epoch FROM bucket) * 1000)::bigint, kwh FROM energy_15m"
+            " WHERE starts_with(meter_id, %s)",
+            (prefix,),
+        )
+        return {(meter, int(bucket)): round(kwh, 9) for meter, bucket, kwh in found}
+
 
 def meters(prefix: str, n: int, days: int, seed: int = 3, faults: Faults | None = None) -> fleet.Fleet:
     """A small fleet of all cadences, in delivery order."""
@@ -135,6 +158,34 @@ def plain_python(batch: Batch, until_ms: int, watermark_delay_s: int = 60) -> di
             for meter, kwh in zip(due.meter_id, values, strict=True):
                 issued[meter, due.issued_at_ms] = kwh.ravel()
     return issued
+
+
+def reading_truth(b: Batch) -> dict[Any, Any]:
+    """What table `reading` must hold of readings that come once each: (meter, register, ts) → its other columns."""
+    return {
+        (str(meter), str(register) or "1-0:1.8.0", int(ts)): (
+            Kind(kind).name.lower(),
+            round(float(value) * UNIT_KWH[unit], 9),
+            int(revision),
+            Quality(quality).name.lower(),
+        )
+        for meter, register, ts, kind, value, unit, revision, quality in zip(
+            b.meter_id, b.register, b.ts_ms, b.kind, b.value, b.unit, b.revision, b.quality, strict=True
+        )
+    }
+
+
+def energy_truth(b: Batch) -> dict[Key, float]:
+    """What `energy_15m` must hold of them: `derive` over each whole series, by (meter, start in ms), to nine places."""
+    pieces = _pieces(b)
+    config = SeriesConfig.of_kinds(np.array([kind for *_, kind in pieces.series], np.int8))
+    slots = derive(pieces.owner, pieces.ts_ms, pieces.value, pieces.interval_ms, pieces.quality, config=config).slots
+    energy: dict[Key, float] = {}
+    for i, slot, kwh in zip(slots.series.tolist(), slots.slot_ms.tolist(), slots.kwh.tolist(), strict=True):
+        meter, register, *_ = pieces.series[i]
+        sign = -1 if register.startswith("1-0:2.") else 1
+        energy[meter, slot] = energy.get((meter, slot), 0.0) + sign * kwh
+    return {key: round(kwh, 9) for key, kwh in energy.items()}
 
 
 def _pieces(b: Batch) -> Pieces:

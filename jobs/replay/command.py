@@ -12,23 +12,29 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from jobs.commands._common import add_data_dir
-from jobs.replay import display, fleet, metrics, sources
+from jobs.replay import display, fleet, formats, metrics, sources
+from jobs.replay.account import Account
 from jobs.replay.batch import ENERGY_UNITS, POWER_UNITS, Batch, ReplayError
 from jobs.replay.csv_parquet import Options
 from jobs.replay.fleet_faults import Faults
 from jobs.replay.producer import TOPIC, Progress, Summary, send
+from jobs.replay.timestamps import zone
 from jobs.settings import Settings
+from jobs.verify import command as verify
 
 NAME = "replay"
-HELP = "put a CSV/Parquet file or folder of readings, or a generated fleet, on meter.readings"
+HELP = "put a file or folder of readings (CSV, Parquet, DSMR, SenML …), or a generated fleet, on meter.readings"
 DESCRIPTION = """\
 Puts readings on the topic meter.readings, in event-time order over all meters.
 
 SOURCE is one of
-  FILE or FOLDER     .csv, .csv.gz, .parquet; a folder's files are merged by time
+  FILE or FOLDER     a folder's files are merged by time; .gz is unpacked
+                     .csv, .parquet
                      wide: a column of time stamps and a column a meter
                      long: columns meter_id, ts, value and, if there, register, kind, unit, interval_s,
                            quality, revision, seq, tenant_id
+                     other formats, recognised by content (docs/formats.md): DSMR P1 telegrams, Shelly
+                     NotifyStatus, Tasmota SENSOR, Green Button XML and CSV, SenML, DEBS 2014 plugs
   fleet:SEED:METERS:DAYS[:START]
                      generated meters, START as 2024-01-01 (the default); --faults for what goes wrong
 Empty cells are missing, never zero."""
@@ -39,7 +45,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """The command's arguments."""
     parser.description = DESCRIPTION
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
-    parser.add_argument("source", metavar="SOURCE", help="a file, a folder, or fleet:SEED:METERS:DAYS")
+    parser.add_argument("source", nargs="?", metavar="SOURCE", help="a file, a folder, or fleet:SEED:METERS:DAYS")
     parser.add_argument(
         "--speed",
         type=_speed,
@@ -62,7 +68,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unit", choices=(*ENERGY_UNITS, *POWER_UNITS), help="unit of the values (default: kWh; instant: kW)"
     )
-    parser.add_argument("--tz", default="UTC", metavar="ZONE", help="zone of stamps without an offset (default: UTC)")
+    parser.add_argument(
+        "--format",
+        type=formats.name_of,
+        default=formats.AUTO,
+        choices=formats.NAMES,
+        help="of the file (default: auto, by name and content)",
+    )
+    parser.add_argument("--tz", metavar="ZONE", help="zone of stamps without an offset (default: UTC; dsmr: Amsterdam)")
+    parser.add_argument(
+        "--gas-kwh-per-m3", type=_factor, metavar="X", help="energy of a m³ of gas (default: 9.769, i.e. 35.17 MJ)"
+    )
+    parser.add_argument(
+        "--received", type=_time, metavar="TIME", help="senml: when it was received, for times relative to that"
+    )
     parser.add_argument(
         "--timestamps",
         choices=("start", "end"),
@@ -83,6 +102,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--metrics-port", type=_port, metavar="N", help="serve Prometheus metrics on 127.0.0.1:N (0: a free port)"
     )
     parser.add_argument("--json", action="store_true", help="the last line is one JSON object; no progress")
+    verify.add_arguments(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -91,10 +111,14 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         ReplayError: with one line for the user.
     """
+    if args.verify:
+        return verify.run(args)
+    if args.source is None:
+        raise ReplayError("nothing to replay: name a file, a folder or fleet:SEED:METERS:DAYS, or give --verify")
     source = open_source(args)
     bootstrap = bootstrap_servers(args)
     if not args.json:
-        for note in source.notes:
+        for note in (*source.notes, *(source.account.lines() if source.account else ())):
             print(note, file=sys.stderr)
     batches: Iterator[Batch] = sources.loop(source) if args.loop else source.batches()
     with (
@@ -110,19 +134,20 @@ def run(args: argparse.Namespace) -> int:
             show(progress)
 
         summary = send(batches, bootstrap, args.topic, args.speed, on_progress, iso_ts=args.iso, stop=stop)
-    _report(summary, args.json)
+    _report(summary, args.json, source.account)
     return INTERRUPTED if summary.interrupted else 0
 
 
-def _report(summary: Summary, as_json: bool) -> None:
+def _report(summary: Summary, as_json: bool, account: Account | None) -> None:
     if as_json:
-        print(json.dumps(summary.as_dict()))
+        print(json.dumps(summary.as_dict() | (account.as_dict() if account else {})))
         return
     rate = summary.readings / summary.seconds if summary.seconds else 0
     how = "interrupted; sent" if summary.interrupted else "sent"
     print(
         f"{how} {summary.readings:,} readings of {summary.meters:,} meters, {summary.first_ts} to {summary.last_ts}, "
         f"in {summary.seconds:.1f} s ({rate:,.0f}/s)"
+        + (f"; {account.refused:,} records were unreadable, {account.skipped.total():,} skipped" if account else "")
     )
 
 
@@ -137,7 +162,7 @@ def open_source(args: argparse.Namespace) -> sources.Source:
     options = Options(
         kind=args.kind,
         unit=args.unit,
-        tz=args.tz,
+        tz=args.tz or "UTC",
         timestamps=args.timestamps,
         interval_s=args.interval_s,
         zero_is_missing=args.zero_is_missing,
@@ -146,7 +171,10 @@ def open_source(args: argparse.Namespace) -> sources.Source:
         start_ms=args.start,
         end_ms=args.end,
     )
-    return sources.open_path(Path(args.source), options)
+    if args.tz:
+        zone(args.tz)
+    adapter = formats.adapter_options(options, args.tz, args.gas_kwh_per_m3, args.received)
+    return sources.open_path(Path(args.source), options, args.format, adapter)
 
 
 def fleet_spec(text: str, faults: float) -> fleet.FleetSpec:
@@ -214,6 +242,16 @@ def _speed(text: str) -> float | None:
     if not 0 < speed < float("inf"):
         raise argparse.ArgumentTypeError(f"{text!r} is no speed: want a number above 0, or max")
     return speed
+
+
+def _factor(text: str) -> float:
+    try:
+        factor = float(text)
+    except ValueError:
+        factor = 0.0
+    if not 0 < factor < 1000:
+        raise argparse.ArgumentTypeError(f"{text!r} is no energy of a m³ in kWh: want a number above 0, such as 9.77")
+    return factor
 
 
 def _positive(text: str) -> int:

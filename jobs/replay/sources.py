@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from jobs.replay import files
+from jobs.replay import formats
+from jobs.replay.account import Account
 from jobs.replay.batch import Batch, ReplayError
 from jobs.replay.csv_parquet import Options, TableFile
+from jobs.replay.formats import FormatFile
 from jobs.replay.layout import open_table
 from jobs.replay.ordering import Ordered
 from jobs.replay.ordering import merge as merge_ordered
+from operators import adapters
 
 WEEK_MS = 7 * 24 * 3600 * 1000
 
@@ -29,27 +32,48 @@ class Source:
     """Its messages in delivery order, anew at every call."""
     notes: Sequence[str] = field(default=())
     """What was assumed, one line each, for the user."""
+    account: Account | None = None
+    """What records of sources' own formats have become besides readings; None: there are no such files."""
 
 
-def open_path(path: Path, options: Options) -> Source:
-    """The readings of a CSV or Parquet file, or of all of a folder, merged by time.
+def open_path(
+    path: Path, options: Options, wanted: str = formats.AUTO, adapter: adapters.Options | None = None
+) -> Source:
+    """The readings of a file, or of all of a folder, merged by time.
+
+    Args:
+        path: CSV, Parquet or a source's own format; a folder may mix them.
+        options: how tables are read, and what is left out.
+        wanted: one of `formats.NAMES`.
+        adapter: what sources' own formats leave open.
 
     Raises:
-        ReplayError: nothing readable there, or a bad time stamp; one line that names file and row.
+        ReplayError: nothing readable there, or a bad time stamp in a table; one line that names file and place.
     """
-    tables = _first_meters([open_table(found, options) for found in files.tables(path)], options)
+    found, left_out = formats.paths(path, wanted)
+    tables = _first_meters([open_table(one, options) for one, name in found if name == formats.TABLE], options)
     _refuse_twice(tables)
-    notes = list(dict.fromkeys(note for table in tables for note in table.notes))
-    first = min(table.first_ms for table in tables)
-    last = max(table.last_ms for table in tables)
+    others = formats.first_meters(
+        [
+            formats.open_format(one, name, options, adapter or adapters.Options())
+            for one, name in found
+            if name != formats.TABLE
+        ],
+        options,
+    )
+    opened: list[TableFile | FormatFile] = [*tables, *others]
+    notes = list(dict.fromkeys(note for one in opened for note in one.notes))
+    first = min(one.first_ms for one in opened)
+    last = max(one.last_ms for one in opened)
     if options.start_ms is not None:
         first = max(first, options.start_ms)
     if options.end_ms is not None:
         last = min(last, options.end_ms - 1)
     if first > last:
         raise ReplayError(f"{path}: no reading between --from and --to")
-    ordered = [Ordered(table.first_ms, table.batches) for table in tables]
-    return Source(str(path), first, last, lambda: merge_ordered(ordered), notes)
+    ordered = [Ordered(one.first_ms, one.batches) for one in opened]
+    account = formats.total(others, left_out)
+    return Source(str(path), first, last, lambda: merge_ordered(ordered), notes, account)
 
 
 def _refuse_twice(tables: list[TableFile]) -> None:

@@ -1,6 +1,8 @@
 -- A topic whose messages Python or SQL has written out already: key and value as texts, exactly once.
 --
--- Every client reads gzip without more packages. The transaction's timeout must be below the broker's maximum (15 minutes), or the job restarts for ever.
+-- Every client reads gzip without more packages. The transaction's timeout must be below the broker's maximum (15 minutes), or
+-- the job restarts for ever. So it would where the producer refused a dead letter: a record of a megabyte takes up to six in
+-- JSON (each byte as \u0000), before it is compressed.
 --
 -- ${table}, ${topic}, ${kafka}, ${transactions}: settings.
 
@@ -12,6 +14,7 @@ CREATE TEMPORARY TABLE ${table} (
   'topic' = '${topic}',
   'properties.bootstrap.servers' = '${kafka}',
   'properties.transaction.timeout.ms' = '600000',
+  'properties.max.request.size' = '8388608',
   'properties.compression.type' = 'gzip',
   'properties.compression.gzip.level' = '1',
   'properties.linger.ms' = '20',

@@ -9,6 +9,9 @@
 -- parsed inside of brackets and inside of braces: no text that holds more than one value fits into both. `ts` before 1970
 -- or after 9999, and dates that do not exist, are bad_ts.
 --
+-- DECODE puts U+FFFD where bytes are no UTF-8, and the parser a question mark where an escape is half a surrogate pair: two
+-- ids would become one. Such bytes are not_json; such an id is bad_type, a text that is not read may be so.
+--
 -- ${records}: the table or view of records; ${future_tolerance_s}, ${max_record_bytes}: settings; the rest are the expressions of jobs/flink_sql.py.
 
 CREATE TEMPORARY VIEW record_text AS
@@ -24,7 +27,9 @@ SELECT
 FROM record_text
 CROSS JOIN UNNEST(ARRAY[
   CASE
-    WHEN CHAR_LENGTH(text) <= ${max_record_bytes} AND REGEXP(text, '^\s*\{') AND TRY_PARSE_JSON(CONCAT('[', text, ']')) IS NOT NULL
+    WHEN CHAR_LENGTH(text) <= ${max_record_bytes} AND REGEXP(text, '^\s*\{')
+      AND (LOCATE(U&'\FFFD', text) = 0 OR ENCODE(text, 'UTF-8') = payload)
+      AND TRY_PARSE_JSON(CONCAT('[', text, ']')) IS NOT NULL
     THEN TRY_PARSE_JSON(CONCAT('{"record":', text, '}'))['record']
   END
 ]) AS parsed (v)
@@ -68,16 +73,17 @@ SELECT
       THEN 'missing_field'
     WHEN kind = '"interval"' AND interval_json IS NULL THEN 'missing_field'
     WHEN NOT ${meter_ok}
+      OR (LOCATE('?', CONCAT_WS('', meter_json, register_json, tenant_json)) > 0 AND REGEXP(text, '${half_surrogate}'))
       OR NOT ${register_ok}
       OR NOT ${tenant_ok}
       OR kind NOT LIKE '"%' OR unit NOT LIKE '"%'
       OR value_json LIKE '"%' OR value_json LIKE '{%' OR value_json LIKE '[%' OR raw_value IS NULL
       OR ts_json LIKE '{%' OR ts_json LIKE '[%' OR ts_json IN ('true', 'false')
-      OR revision_json LIKE '"%' OR revision IS NULL
+      OR revision_json LIKE '"%' OR revision IS NULL OR TRY_CAST(revision_json AS DOUBLE) <> CAST(revision AS DOUBLE)
       OR (interval_json IS NOT NULL AND (interval_json LIKE '"%' OR interval_s IS NULL OR NOT interval_s BETWEEN 0.001 AND 31622400))
       OR quality NOT IN ('"measured"', '"estimated"', '"invalid"')
       THEN 'bad_type'
-    WHEN NOT ABS(raw_value) <= 1.7976931348623157E308 THEN 'not_finite'
+    WHEN NOT ABS(raw_value * CASE WHEN unit IN ('"MWh"', '"MW"') THEN 1000 ELSE 1 END) <= 1.7976931348623157E308 THEN 'not_finite'
     WHEN kind NOT IN ('"register"', '"interval"', '"instant"') THEN 'unknown_kind'
     WHEN kind = '"instant"' AND unit NOT IN ('"W"', '"kW"', '"MW"') THEN 'bad_unit'
     WHEN kind <> '"instant"' AND unit NOT IN ('"Wh"', '"kWh"', '"MWh"') THEN 'bad_unit'

@@ -13,7 +13,7 @@ import pytest
 
 from infra.embedded.options import StackOptions, default_home
 from infra.embedded.stack import Stack
-from jobs.flink_sql import row_time, short_text, statements, timestamp_ms
+from jobs.flink_sql import HALF_SURROGATE, row_time, short_text, statements, timestamp_ms
 from jobs.replay.fleet_faults import REJECT_CODES, bad_record
 from jobs.tables import LONGEST_ID
 
@@ -79,6 +79,9 @@ REJECTED: list[tuple[bytes, str]] = [
     (GOOD + b"],[" + GOOD, "not_json"),
     (GOOD[:-1] + b',"value":2}', "not_json"),
     (b"\xff\xfe\x00\x01", "not_json"),
+    *((GOOD.replace(b"m", b"m" + part, 1), "not_json") for part in (b"\xff", b"\xc3", b"\xed\xa0\x80")),
+    (GOOD.replace(b'"m"', b'"m\xff"'), "not_json"),
+    (GOOD[:-1] + b',"note":"\xc3"}', "not_json"),
     (b"\x1f\x8b\x08\x00\x00", "not_json"),
     (GOOD.replace(b'"', b"'"), "not_json"),
     (b'{"meter_id":"m\x00","kind":"instant","unit":"kW","value":1,"ts":0}', "not_json"),
@@ -104,6 +107,10 @@ REJECTED: list[tuple[bytes, str]] = [
     (with_field("unit", "1"), "bad_type"),
     (with_field("revision", '"1"'), "bad_type"),
     (with_field("revision", "true"), "bad_type"),
+    (with_field("revision", "1.5"), "bad_type"),
+    (with_field("revision", "0.1e-3"), "bad_type"),
+    *((with_field("meter_id", f'"a{half}"'), "bad_type") for half in ("\\ud800", "\\uDFFF", "\\ude00\\ud83d")),
+    (with_field("tenant_id", '"\\\\\\ud800"'), "bad_type"),
     (with_field("revision", "99999999999999999999"), "bad_type"),
     (with_field("quality", '"fair"'), "bad_type"),
     (with_field("quality", "0"), "bad_type"),
@@ -116,6 +123,7 @@ REJECTED: list[tuple[bytes, str]] = [
     (with_ts('{"s":1}'), "bad_type"),
     # Not finite.
     *((with_value(text), "not_finite") for text in ("NaN", "Infinity", "-Infinity", "1e999", "-1e999")),
+    (with_value("1e306").replace(b"kWh", b"MWh"), "not_finite"),
     # Unknown.
     (with_field("kind", '"Register"'), "unknown_kind"),
     (with_field("kind", '""'), "unknown_kind"),
@@ -180,11 +188,17 @@ VALID: list[tuple[bytes, Row]] = [
     (with_field("register", "null"), Row()),
     (with_field("register", '"1-0:2.8.0"', "register", "kWh"), Row(kind=0, register="1-0:2.8.0")),
     (with_field("revision", "9007199254740993"), Row(revision=9007199254740993)),
+    (with_field("revision", "1.0"), Row(revision=1)),
+    (with_value("1e305").replace(b"kWh", b"MWh"), Row(kind=0, value=1e308)),
     (with_field("quality", '"estimated"'), Row(quality=1)),
     (with_field("quality", '"invalid"'), Row(quality=2)),
     (with_field("quality", "null"), Row()),
     (with_field("tenant_id", '"acme"'), Row(tenant_id="acme")),
     (with_field("meter_id", '"Zähler ⚡ \\u00fc"'), Row(meter_id="Zähler ⚡ ü")),
+    (with_field("meter_id", '"\\ud83d\\ude00?"'), Row(meter_id="😀?")),
+    (with_field("meter_id", '"?\\\\ud800"'), Row(meter_id="?\\ud800")),
+    (with_field("meter_id", '"a\ufffd"'), Row(meter_id="a\ufffd")),
+    (GOOD[:-1] + b',"name":"\\ud83d"}', Row(kind=0, value=1.5)),
     (with_field("meter_id", '"a\\"b\\\\c/d"'), Row(meter_id='a"b\\c/d')),
     (with_field("meter_id", '"\'; DROP TABLE reading; --"'), Row(meter_id="'; DROP TABLE reading; --")),
     (with_field("meter_id", f'"{"m" * LONGEST_ID}"'), Row(meter_id="m" * LONGEST_ID)),
@@ -237,6 +251,7 @@ def answers() -> Iterator[tuple[dict[int, str], dict[int, Any], dict[int, int | 
             meter_ok=short_text("meter_json", LONGEST_ID),
             register_ok=f"(register_json IS NULL OR {short_text('register_json', LONGEST_ID)})",
             tenant_ok=f"(tenant_json IS NULL OR {short_text('tenant_json', LONGEST_ID)})",
+            half_surrogate=HALF_SURROGATE,
             max_record_bytes=MAX_RECORD,
             future_tolerance_s=TOLERANCE_S,
         ):

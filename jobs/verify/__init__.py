@@ -1,0 +1,1 @@
+"""`energyai replay --verify`: the recorded readings once more into an empty database, and the two compared."""
