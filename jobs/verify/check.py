@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 from infra.database import connected
@@ -31,8 +32,10 @@ class Since:
         """A reading after the recording changes the meter's energy from `ts` on."""
         self.touched[meter] = min(ts, self.touched.get(meter, ts))
 
-    def covers(self, table: Table, row: Row) -> bool:
-        """Whether a row of energy or of a forecast may differ."""
+    def covers(self, table: Table, left: Row | None, right: Row | None) -> bool:
+        """Whether a pair of rows of energy or of forecasts may differ."""
+        row = left or right
+        assert row is not None, "one side of a pair is a row"
         if table is tables.FORECAST:
             return self.settled is not None and row[1] > self.settled
         return row[0] in self.touched and row[1] + _LENGTH[table.name] > self.touched[row[0]]
@@ -73,11 +76,13 @@ def compare(
         for table in (*tables.ENERGY, tables.FORECAST):
             tally = found[table.name] = Tally()
             for row_pairs in _by_meter(left, right, table, prefix, progress):
-                _rows(table, row_pairs, tally, lambda a, b, table=table: since.covers(table, a or b))
+                _rows(table, row_pairs, tally, partial(since.covers, table))
         progress("rejected_reading", 0, 1)
         tally = found["rejected_reading"] = Tally()
-        rejected = (tables.of_topic(link, topic, ends) for link in (left, right))
-        _rows(tables.REJECTED, paired(*rejected, len(tables.REJECTED.key)), tally, lambda a, b: False)
+        rejected = paired(
+            tables.of_topic(left, topic, ends), tables.of_topic(right, topic, ends), len(tables.REJECTED.key)
+        )
+        _rows(tables.REJECTED, rejected, tally, lambda a, b: False)
     return found
 
 
@@ -94,7 +99,9 @@ def _by_meter(
         progress(table.name, at, len(ids))
         counter = _Counter()
         some = ids[at : at + step]
-        yield counter.through(paired(*(tables.of_meters(link, table, some) for link in (left, right)), len(table.key)))
+        yield counter.through(
+            paired(tables.of_meters(left, table, some), tables.of_meters(right, table, some), len(table.key))
+        )
         at += step
         step = max(1, min(MOST_METERS, 2 * step, step * ROWS_AT_ONCE // max(1, counter.rows)))
 

@@ -6,7 +6,7 @@ import argparse
 import signal
 import sys
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -151,7 +151,8 @@ class _Run:
                     self._say(f"  {job} has read all of it")
             if time.monotonic() > due:
                 due = time.monotonic() + EVERY_S
-                self._say("  " + ", ".join(self._how_far(taken, job, name) for job in left))
+                with suppress(UserError):  # a broker too busy for a figure is no reason to end
+                    self._say("  " + ", ".join(self._how_far(taken, job, name) for job in left))
             time.sleep(POLL_S)
 
     def _how_far(self, taken: Recording, job: str, name: str) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
@@ -14,7 +15,10 @@ from jobs.errors import UserError
 
 TAIL = 2_000
 """Records before the end of a partition in which its newest time is looked for."""
-TIMEOUT_MS = 20_000
+TIMEOUT_MS = 60_000
+"""The broker may be busy: it serves production and the replay."""
+LARGEST = 8 * 1024 * 1024
+"""Bytes of a message, at most."""
 
 
 @dataclass(frozen=True)
@@ -66,7 +70,7 @@ def take(kafka: str, topic: str, watermark_delay_s: int, future_tolerance_s: int
     with _consumer(kafka) as consumer:
         numbers = sorted(consumer.partitions_for_topic(topic) or ())
         if not numbers:
-            raise UserError(f"no topic {topic} at {kafka}: check ENERGYAI_TOPIC_PREFIX and --topic", 3)
+            raise UserError(f"no topic {topic} at {kafka}: check ENERGYAI_TOPIC_PREFIX", 3)
         partitions = [TopicPartition(topic, number) for number in numbers]
         begins, ends = consumer.beginning_offsets(partitions), consumer.end_offsets(partitions)
         tails = [_tail(consumer, partition, begins[partition], ends[partition]) for partition in partitions]
@@ -103,19 +107,13 @@ def temporary_topics(kafka: str, names: list[str]) -> Iterator[None]:
     """Topics for the time of the body.
 
     Raises:
-        UserError: Kafka refuses to make them.
+        UserError: Kafka does not answer, or refuses to make them.
     """
     from kafka.admin import NewTopic
-    from kafka.errors import KafkaError
 
-    config = {"max.message.bytes": str(2 * 1024 * 1024)}
+    config = {"max.message.bytes": str(LARGEST)}
     with _admin(kafka) as admin:
-        try:
-            admin.create_topics([NewTopic(name, 1, -1, topic_configs=config) for name in names])
-        except KafkaError as error:
-            raise UserError(
-                f"Kafka at {kafka} refuses temporary topics ({type(error).__name__}: {error})", 3
-            ) from error
+        admin.create_topics([NewTopic(name, 1, -1, topic_configs=config) for name in names])
     try:
         yield
     finally:
@@ -135,39 +133,53 @@ def delete_topics(kafka: str, prefix: str) -> None:
 def _admin(kafka: str) -> Iterator[Any]:
     from kafka.admin import KafkaAdminClient
 
-    admin = KafkaAdminClient(bootstrap_servers=kafka.split(","), request_timeout_ms=TIMEOUT_MS)
-    try:
+    with _client(kafka, lambda **options: KafkaAdminClient(request_timeout_ms=TIMEOUT_MS, **options)) as admin:
         yield admin
-    finally:
-        admin.close()
 
 
 @contextmanager
 def _consumer(kafka: str) -> Iterator[Any]:
     from kafka import KafkaConsumer
+
+    options = {"group_id": None, "enable_auto_commit": False, "metrics_enabled": False}
+    with _client(kafka, lambda **more: KafkaConsumer(max_partition_fetch_bytes=LARGEST, **options, **more)) as consumer:
+        yield consumer
+
+
+@contextmanager
+def _client(kafka: str, make: Callable[..., Any]) -> Iterator[Any]:
+    """A client that is closed at the end.
+
+    Raises:
+        UserError: no broker answers, now or in the body.
+    """
     from kafka.errors import KafkaError
 
+    client = None
     try:
-        consumer = KafkaConsumer(
-            bootstrap_servers=kafka.split(","), group_id=None, enable_auto_commit=False, metrics_enabled=False,
-            max_partition_fetch_bytes=8 * 1024 * 1024,
-        )  # fmt: skip
-    except (KafkaError, ValueError, OSError) as error:
-        raise UserError(f"no Kafka at {kafka} ({type(error).__name__}): see `energyai status`", 3) from error
-    try:
-        yield consumer
+        client = make(bootstrap_servers=kafka.split(","), api_version_auto_timeout_ms=TIMEOUT_MS)
+        yield client
+    except (KafkaError, OSError) as error:
+        reason = " ".join(f"{type(error).__name__} {error}".split())
+        raise UserError(f"Kafka at {kafka} does not answer ({reason}): see `energyai status`", 3) from error
     finally:
-        consumer.close()
+        if client is not None:
+            client.close()
 
 
 def _tail(consumer: Any, partition: Any, begin: int, end: int) -> list[Any] | None:
     """The last records before `end`; None when the partition is empty."""
     if begin >= end:
         return None
+    from kafka.errors import KafkaTimeoutError
+
     consumer.assign([partition])
     consumer.seek(partition, max(begin, end - TAIL))
     records: list[Any] = []
+    deadline = time.monotonic() + TIMEOUT_MS / 1000
     while consumer.position(partition) < end:
+        if time.monotonic() > deadline:
+            raise KafkaTimeoutError(f"partition {partition.partition} was not read to offset {end}")
         for batch in consumer.poll(timeout_ms=1000).values():
             records += [record for record in batch if record.offset < end]
     return records or None

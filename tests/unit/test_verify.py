@@ -77,10 +77,10 @@ def test_a_reading_since_is_left_out_and_the_energy_that_it_changes() -> None:
     assert tally.equal
     assert (tally.production, tally.replay, tally.left_out) == (3, 2, 1)
     hourly = tables.ENERGY[1]
-    assert not since.covers(hourly, ("m", NOON - 5 * HOUR, 1.0, 1, 1.0))
-    assert since.covers(hourly, ("m", NOON - 4 * HOUR, 1.0, 1, 1.0)), "from the reading before it"
-    assert since.covers(tables.ENERGY[2], ("m", NOON.replace(hour=0), 1.0, 1, 1.0))
-    assert not since.covers(hourly, ("another", NOON, 1.0, 1, 1.0))
+    assert not since.covers(hourly, ("m", NOON - 5 * HOUR, 1.0, 1, 1.0), None)
+    assert since.covers(hourly, ("m", NOON - 4 * HOUR, 1.0, 1, 1.0), None), "from the reading before it"
+    assert since.covers(tables.ENERGY[2], ("m", NOON.replace(hour=0), 1.0, 1, 1.0), None)
+    assert not since.covers(hourly, ("another", NOON, 1.0, 1, 1.0), None)
 
 
 def test_a_reading_revised_since_is_left_out_and_one_that_differs_is_not() -> None:
@@ -96,9 +96,9 @@ def test_a_reading_revised_since_is_left_out_and_one_that_differs_is_not() -> No
 
 def test_forecasts_that_may_know_more_are_left_out() -> None:
     since = check.Since(settled=NOON)
-    assert since.covers(tables.FORECAST, ("m", NOON + HOUR))
-    assert not since.covers(tables.FORECAST, ("m", NOON))
-    assert not check.Since().covers(tables.FORECAST, ("m", NOON))
+    assert since.covers(tables.FORECAST, ("m", NOON + HOUR), None)
+    assert not since.covers(tables.FORECAST, ("m", NOON), None)
+    assert not check.Since().covers(tables.FORECAST, ("m", NOON), None)
 
 
 def test_a_recording_says_where_to_stop_and_what_is_left() -> None:
