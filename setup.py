@@ -11,6 +11,7 @@ RUNTIME = [
     "defusedxml>=0.7",  # Green Button files come from outside
     "dsmr-parser>=1.11,<2",
     "highspy>=1.10",
+    "holidays>=0.60",
     "kafka-python>=2.2,<3",
     "numpy>=1.26,<3",
     "onnxruntime>=1.20",
@@ -30,7 +31,6 @@ RUNTIME = [
 ]
 
 TRAIN = [
-    "holidays>=0.60",
     "lightgbm>=4.5",
     "matplotlib>=3.9",
     "onnx>=1.17,<1.23",

@@ -18,7 +18,7 @@ _LENGTH = CONTEXT_HOURS + HORIZON_HOURS
 def augmented(windows: Windows, rng: np.random.Generator) -> Windows:
     """Windows of the same shape, each scaled to a mean level of one and some of them changed.
 
-    Two meters added (another mix of uses); part of the base load taken away (idle at night); solar generation
+    Two meters added (another mix of uses); part of the base load taken away (idle at night); solar and wind generation
     subtracted (net export); noise on single hours (as quarter hours have); gaps, and gaps written as zero; a
     calendar shifted by hours (unknown time zone) or by days (another weekend).
     """
@@ -28,7 +28,8 @@ def augmented(windows: Windows, rng: np.random.Generator) -> Windows:
     everyone = values.copy()
     _change(values, 0.08, lambda part: _mixed(part, everyone, rng), rng)
     _change(values, 0.10, lambda part: _less_base(part, rng), rng)
-    _change(values, 0.05, lambda part: _with_solar(part, rng), rng)
+    _change(values, 0.08, lambda part: _with_solar(part, rng), rng)
+    _change(values, 0.06, lambda part: _with_wind(part, rng), rng)
     _change(values, 0.15, lambda part: _noisy(part, rng), rng)
     history, target = values[:, :CONTEXT_HOURS], values[:, CONTEXT_HOURS:]
     _change(history, 0.08, lambda part: _with_span(part, np.nan, 72, rng), rng)
@@ -65,6 +66,20 @@ def _with_solar(part: Floats32, rng: np.random.Generator) -> Floats32:
     clear = np.repeat(rng.uniform(0.2, 1.0, (rows, _LENGTH // 24)), 24, axis=1)
     sun = rng.uniform(0.3, 3.0, (rows, 1)) * shape * clear * rng.uniform(0.8, 1.0, part.shape)
     return np.asarray(part - sun, dtype=np.float32)
+
+
+def _with_wind(part: Floats32, rng: np.random.Generator) -> Floats32:
+    """A plant whose output wanders over some hours to days, and is neither below nothing nor above its rating."""
+    memory = np.exp(-1 / rng.uniform(6, 40, len(part)))
+    push = rng.standard_normal(part.shape) * np.sqrt(1 - memory**2)[:, None]
+    push[:, 0] /= np.sqrt(1 - memory**2)
+    state = np.zeros(len(part))
+    output = np.empty(part.shape)
+    for hour in range(_LENGTH):
+        state = memory * state + push[:, hour]
+        output[:, hour] = state
+    share = np.clip(0.35 + 0.4 * output, 0, 1)
+    return np.asarray(part - rng.uniform(0.3, 3.0, (len(part), 1)) * share, dtype=np.float32)
 
 
 def _noisy(part: Floats32, rng: np.random.Generator) -> Floats32:

@@ -12,6 +12,13 @@ from numpy.typing import NDArray
 from operators.features import Inputs
 
 
+class NotTrainedError(RuntimeError):
+    """An architecture was asked for forecasts, or for its export, before `fit`."""
+
+    def __init__(self) -> None:
+        super().__init__("the model is not trained: call fit first")
+
+
 @dataclass(frozen=True)
 class Batch:
     """Training rows: inputs of `operators.features.model_inputs`, and what came after, in units of each row's scale."""
@@ -32,10 +39,25 @@ class Fit:
     """Stop in good order by then; None: never. A limit that is met makes the result depend on the machine's speed."""
 
 
+@dataclass(frozen=True)
+class Limits:
+    """What an export may be; networks keep the defaults."""
+
+    size: int = 2_000_000
+    """Bytes of the file; trees are larger than networks."""
+    flips: float = 0.0
+    """Share of rows that may differ from the trainer. A tree compares in float64 where it was trained and in float32
+    where it runs: a value between the two takes the other branch."""
+
+
+NETWORK = Limits()
+
+
 class Architecture(Protocol):
     """A forecaster that can be trained and exported."""
 
     name: str
+    limits: Limits
 
     def fit(self, batches: Iterator[Batch], how: Fit, progress: Callable[[float, float], None]) -> bool:
         """Trains; calls `progress(done share, loss)`; True when the whole training ran, False when time was up."""

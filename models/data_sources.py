@@ -15,6 +15,7 @@ CAMBRIDGE = {
     "doi": "10.5281/zenodo.10955332",
     "licence": "MIT",
     "notes": "hourly kWh; missing readings are zero in the source and taken as missing here",
+    "limits": "Trained on university buildings of one English town; the year judged, 2021, holds the pandemic.",
 }
 
 

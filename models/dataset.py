@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -11,7 +11,8 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from operators.features import CONTEXT_HOURS, HORIZON_HOURS, has_context
+from operators.features import CONTEXT_HOURS, HORIZON_HOURS, Floats, Inputs, has_context, model_inputs
+from operators.local_time import holiday_flags, is_placed
 
 Floats32 = NDArray[np.float32]
 
@@ -28,6 +29,8 @@ class MeterSeries:
     utc_offset_s: NDArray[np.int64]
     """[t] seconds that local time is ahead of UTC at each step's start."""
     step_s: int = 3600
+    zone: str = ""
+    """IANA time zone of all the meters; empty or UTC: their place is unknown."""
 
     @property
     def per_hour(self) -> int:
@@ -37,7 +40,7 @@ class MeterSeries:
     def take(self, meters: Sequence[int]) -> MeterSeries:
         """The chosen meters only."""
         names = tuple(self.names[i] for i in meters)
-        return MeterSeries(names, self.start_ms, self.kwh[list(meters)], self.utc_offset_s, self.step_s)
+        return replace(self, names=names, kwh=self.kwh[list(meters)])
 
     def step_of(self, year: int) -> int:
         """Position of the first step of a year (UTC) on the grid, within [0, t]."""
@@ -86,7 +89,7 @@ def from_frame(frame: pd.DataFrame, zone: str, step_s: int = 3600) -> MeterSerie
     local = index.tz_convert(zone).tz_localize(None).to_numpy().astype(np.int64)
     kwh = np.ascontiguousarray(frame.to_numpy(dtype=np.float32).T)
     names = tuple(str(name) for name in frame.columns)
-    return MeterSeries(names, int(seconds[0]) * 1000, kwh, (local - seconds).astype(np.int64), step_s)
+    return MeterSeries(names, int(seconds[0]) * 1000, kwh, (local - seconds).astype(np.int64), step_s, zone)
 
 
 def split_unseen(meters: int, seed: int, share: float = 0.2) -> tuple[list[int], list[int]]:
@@ -128,6 +131,20 @@ def cut(series: MeterSeries, at: NDArray[np.int64]) -> Windows:
     values = series.kwh[meter[:, None], step[:, None] + np.arange(-context, horizon)]
     issued = series.start_ms + step * (series.step_s * 1000)
     return Windows(meter, values[:, :context], values[:, context:], issued, series.utc_offset_s[step])
+
+
+def inputs_of(windows: Windows, zone: str, shown: NDArray[np.bool_] | None = None) -> tuple[Inputs, Floats]:
+    """Model inputs and scales of hourly windows whose meters lie in one zone.
+
+    Args:
+        windows: n windows.
+        zone: IANA name; empty or UTC: the place is unknown.
+        shown: [n] rows that see the calendar; None: all, where the place is known.
+    """
+    holidays = None
+    if is_placed(zone):
+        holidays = holiday_flags(zone, windows.issued_at_ms, windows.utc_offset_s)
+    return model_inputs(windows.history, windows.issued_at_ms, windows.utc_offset_s, holidays, shown)
 
 
 def shuffled(at: NDArray[np.int64], size: int, batches: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:

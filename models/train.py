@@ -1,5 +1,6 @@
 """Trains a forecaster, exports it to ONNX, judges the export, and writes it with its card.
 
+`energyai train` does it on any readings. What this module's own command does is the shipped model:
 python -m models.train --data DIR --out models/shipped
 """
 
@@ -11,155 +12,251 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from models import architectures, card
-from models.augment import augmented
-from models.contract import Architecture, Batch, Fit
+from models import architectures, card, importance, training
+from models.contract import Architecture, Fit
 from models.data_sources import CAMBRIDGE, CAMBRIDGE_FILE, load_cambridge, load_judged
-from models.dataset import MeterSeries, cut, origins, shuffled, split_unseen
+from models.dataset import MeterSeries, cut, inputs_of
 from models.evaluate import Score, cost_us, score_split, score_whole
-from models.export import ExportError, export
-from operators.features import Inputs, model_inputs
+from models.export import Exported, ExportError, export
+from models.training import Part, Split
 from operators.forecaster import Forecaster
 
 MODEL = "forecaster.onnx"
 BATCH_ROWS = 512
 STEPS_PER_EPOCH = 500
-PROBE_ROWS = 512
 REPRODUCIBLE = (
     "The same seed, library versions and kind of processor give the same file, byte for byte (tested on a small run); "
     "another kind rounds otherwise, and only the figures agree."
 )
-LIBRARIES = ("torch", "numpy", "onnx", "onnxscript", "onnxruntime", "pandas")
+LIBRARIES = ("torch", "lightgbm", "scikit-learn", "numpy", "onnx", "onnxscript", "onnxruntime", "pandas", "holidays")
 
 
-def batches(series: MeterSeries, at: NDArray[np.int64], seed: int, steps: int, rows: int) -> Iterator[Batch]:
-    """Random augmented windows as training batches; the same seed gives the same batches."""
-    rng = np.random.default_rng(seed)
-    for pairs in shuffled(at, rows, steps, rng):
-        windows = augmented(cut(series, pairs), rng)
-        inputs, scale = model_inputs(windows.history, windows.issued_at_ms, windows.utc_offset_s)
-        used = scale > 0
-        target = windows.target[used] / scale[used, None]
-        yield Batch({name: value[used] for name, value in inputs.items()}, target.astype(np.float32))
+@dataclass(frozen=True)
+class Job:
+    """One training, whole: the same job gives the same model."""
+
+    sets: Sequence[MeterSeries]
+    data: dict[str, Any]
+    """For the card: `name`, and if there `doi`, `licence`, `notes`, `limits`."""
+    until_ms: int
+    """No training target at or after this, epoch ms UTC."""
+    judge_ms: tuple[int, int]
+    """Period that it is judged on."""
+    judge_label: str
+    fit: Fit
+    command: str
+    """What makes it again."""
+    architecture: str = "mlp"
+    rows: int = BATCH_ROWS
+    unseen_share: float = 0.2
+    also: Sequence[tuple[str, MeterSeries]] = field(default_factory=tuple)
+    """Other series, judged only."""
 
 
-def train(args: argparse.Namespace, console: Console) -> tuple[Path, list[Score]]:
+def train(job: Job, out: Path, console: Console) -> tuple[Path, list[Score]]:
     """Everything from data to files.
 
     Raises:
-        FileNotFoundError, ValueError: data or arguments that cannot be used.
+        ValueError: data or settings that cannot be used.
         ExportError: the export is not what was trained.
     """
-    how = _how_long(args)
-    series = load_cambridge(args.data)
-    seen, unseen = split_unseen(len(series.names), args.seed)
-    known = series.take(seen)
-    at = origins(known, 0, known.step_of(args.until))
-    if not len(at):
-        raise ValueError(f"no training window before {args.until}: choose a later --until")
+    found = training.splits(job.sets, job.fit.seed, job.unseen_share)
+    parts = training.parts(found, job.until_ms)
+    seen, windows = sum(len(split.seen) for split in found), sum(len(part.at) for part in parts)
     console.print(
-        f"{len(seen)} meters, {len(at):,} windows before {args.until}; {how.steps:,} steps of {args.rows} rows"
+        f"{seen} meters, {windows:,} windows before {_day(job.until_ms)}; {job.fit.steps:,} steps of {job.rows} rows"
     )
-    network, whole, minutes = _fitted(args, how, known, at, console)
-    exported = export(network, _probe(known, at, args.seed))
+    network, whole, minutes = _fitted(job, parts, console)
+    exported = export(network, training.probe(parts[0], job.fit.seed))
     with TemporaryDirectory() as stage:
         # All files appear together, after the last thing that can fail or be interrupted.
         path = Path(stage) / MODEL
         path.write_bytes(exported.content)
         forecaster = Forecaster.load(path)
-        scores = score_split(forecaster, series, seen, unseen, args.judge_year)
-        for folder in args.also:
-            scores += [score_whole(forecaster, other, group) for group, other in load_judged(folder)]
-        training = {"windows": len(at), "whole": whole, "minutes": round(minutes, 1)}
-        facts = {
-            "model_id": exported.model_id,
-            "sha256": forecaster.sha256,
-            "bytes": len(exported.content),
-            "opset": exported.opset,
-            "export_difference": exported.difference,
-            "cost_us_per_forecast": {f"batch_{rows}": round(cost_us(forecaster, rows), 1) for rows in (64, 4096)},
-            "data": _data_facts(args, series, seen, unseen),
-            "training": {**_training_facts(args, how), **training},
-            "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
-        }
+        console.print("judging")
+        scores = score_split(forecaster, found, job.judge_label, *job.judge_ms)
+        scores += [score for name, other in job.also if (score := score_whole(forecaster, other, name)) is not None]
+        facts = _facts(job, found, network, forecaster, exported)
+        facts["training"] |= {"windows": windows, "whole": whole, "minutes": round(minutes, 1)}
         card.write(path.parent, facts, scores)
-        args.out.mkdir(parents=True, exist_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
         for file in sorted(path.parent.iterdir()):
-            shutil.copyfile(file, args.out / file.name)
-    return args.out / MODEL, scores
+            shutil.copyfile(file, out / file.name)
+    return out / MODEL, scores
 
 
-def _how_long(args: argparse.Namespace) -> Fit:
-    steps = round(args.epochs * args.steps_per_epoch)
-    if steps < 1:
-        raise ValueError("--epochs and --steps-per-epoch leave nothing to train: make them larger")
-    if args.limit_minutes is None:
-        return Fit(args.seed, steps, args.device)
-    if args.limit_minutes <= 0:
-        raise ValueError("--limit-minutes must be more than 0")
-    return Fit(args.seed, steps, args.device, args.limit_minutes * 60)
-
-
-def _fitted(
-    args: argparse.Namespace, how: Fit, known: MeterSeries, at: NDArray[np.int64], console: Console
-) -> tuple[Architecture, bool, float]:
-    """The trained network, whether all of the training ran, and the minutes that it took."""
-    network = architectures.load(args.architecture)
+def _fitted(job: Job, parts: Sequence[Part], console: Console) -> tuple[Architecture, bool, float]:
+    """The trained model, whether all of the training ran, and the minutes that it took."""
+    network = architectures.load(job.architecture)
     started = time.monotonic()
     with _progress(console) as bar:
         task = bar.add_task("training", total=1.0, loss=0.0)
-        whole = network.fit(
-            batches(known, at, how.seed, how.steps, args.rows),
-            how,
-            lambda share, loss: bar.update(task, completed=share, loss=loss),
-        )
+        report = _tenths(console)
+
+        def progress(share: float, loss: float) -> None:
+            bar.update(task, completed=share, loss=loss)
+            report(share, loss)
+
+        batches = training.batches(parts, job.fit.seed, job.fit.steps, job.rows)
+        whole = network.fit(batches, job.fit, progress)
     return network, whole, (time.monotonic() - started) / 60
 
 
-def _probe(known: MeterSeries, at: NDArray[np.int64], seed: int) -> Inputs:
-    """Real inputs to compare the export on."""
-    windows = cut(known, at[np.random.default_rng(seed).integers(0, len(at), PROBE_ROWS)])
-    return model_inputs(windows.history, windows.issued_at_ms, windows.utc_offset_s)[0]
+def _tenths(console: Console) -> Callable[[float, float], None]:
+    """A line each tenth where no bar can be drawn."""
+    told = 0
+
+    def report(share: float, loss: float) -> None:
+        nonlocal told
+        if not console.is_terminal and int(share * 10) > told:
+            told = int(share * 10)
+            console.print(f"training: {told * 10}%, loss {loss:.4f}")
+
+    return report
 
 
-def _training_facts(args: argparse.Namespace, how: Fit) -> dict[str, Any]:
+def _progress(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:.0f}% loss {task.fields[loss]:.4f}"),
+    )
+    return Progress(
+        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
+    )
+
+
+def _facts(
+    job: Job, found: Sequence[Split], network: Architecture, forecaster: Forecaster, exported: Exported
+) -> dict[str, Any]:
+    """The card without its scores."""
+    meters = sum(len(split.series.names) for split in found)
+    unseen = [split.series.names[i] for split in found for i in split.unseen]
+    data = {
+        **job.data,
+        "meters": meters,
+        "meters_seen": meters - len(unseen),
+        "unseen": unseen,
+        "train_until": _day(job.until_ms),
+        "judged": job.judge_label,
+    }
     return {
-        "architecture": args.architecture,
-        "seed": how.seed,
-        "steps": how.steps,
-        "rows": args.rows,
-        "command": _command(args),
-        "reproducible": REPRODUCIBLE,
+        "model_id": exported.model_id,
+        "feature_set": forecaster.feature_set,
+        "sha256": forecaster.sha256,
+        "bytes": len(exported.content),
+        "opset": exported.opset,
+        "export_difference": exported.difference,
+        "export_flips": exported.flips,
+        "cost_us_per_forecast": {f"batch_{rows}": round(cost_us(forecaster, rows), 1) for rows in (64, 4096)},
+        "importance": _importance(job, found, network),
+        "data": data,
+        "training": {
+            "architecture": job.architecture,
+            "seed": job.fit.seed,
+            "steps": job.fit.steps,
+            "rows": job.rows,
+            "hidden": training.HIDDEN_SHARE,
+            "command": job.command,
+            "reproducible": REPRODUCIBLE,
+        },
+        "versions": {"python": platform.python_version(), **{name: version(name) for name in LIBRARIES}},
     }
 
 
+def _importance(job: Job, found: Sequence[Split], network: Architecture) -> dict[str, float]:
+    """On windows of the period that the model is judged on."""
+    first, last = job.judge_ms
+    for split in found:
+        series = training.hourly(split.series)
+        at = training.windows(series, first, last, 25)
+        if len(at):
+            chosen = cut(series, at[:: max(1, len(at) // 4000)])
+            inputs, scale = inputs_of(chosen, series.zone)
+            used = scale > 0
+            target = (chosen.target[used] / scale[used, None]).astype("float32")
+            return importance.permutation(
+                network.predict, {name: value[used] for name, value in inputs.items()}, target, job.fit.seed
+            )
+    return {}
+
+
+def how_long(epochs: float, steps_per_epoch: int, limit_minutes: float | None, seed: int, device: str) -> Fit:
+    """Length of a training from the options of a command line.
+
+    Raises:
+        ValueError: nothing to train, or no time.
+    """
+    steps = round(epochs * steps_per_epoch)
+    if steps < 1:
+        raise ValueError("--epochs and --steps-per-epoch leave nothing to train: make them larger")
+    if limit_minutes is None:
+        return Fit(seed, steps, device)
+    if limit_minutes <= 0:
+        raise ValueError("--limit-minutes must be more than 0")
+    return Fit(seed, steps, device, limit_minutes * 60)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options of a training, for this module's command line and for `energyai train`."""
+    parser.add_argument("--architecture", choices=architectures.names(), default="mlp", help="(default: mlp)")
+    parser.add_argument("--seed", type=int, default=0, help="of the split into seen and unseen meters, and of training")
+    parser.add_argument("--epochs", type=float, default=32, help="of --steps-per-epoch batches (default: 32)")
+    parser.add_argument("--steps-per-epoch", type=int, default=STEPS_PER_EPOCH, help=f"(default: {STEPS_PER_EPOCH})")
+    parser.add_argument("--rows", type=int, default=BATCH_ROWS, help=f"of a batch (default: {BATCH_ROWS})")
+    parser.add_argument("--limit-minutes", type=float, help="stop in good order by then; the result depends on speed")
+    parser.add_argument("--device", default="cpu", help="torch's name (default: cpu)")
+
+
+def report(path: Path, scores: Sequence[Score]) -> None:
+    """What a training says at its end."""
+    for score in scores:
+        print(f"{score.group}: NRMSE {score.nrmse['model']:.2f}%, {score.ratio:.3f} of mean(day, week)")
+    print(f"written: {path}, with {card.CARD} and {card.READABLE}")
+
+
 def main(argv: list[str] | None = None) -> int:
-    """The command line; exit code 2 on bad data or arguments, 130 when interrupted (nothing is written)."""
+    """The shipped model's command line; exit code 2 on bad data or arguments, 130 when interrupted."""
     args = _parser().parse_args(argv)
-    console = Console(stderr=True)
     try:
-        path, scores = train(args, console)
+        path, scores = train(_shipped_job(args), args.out, Console(stderr=True))
     except (ExportError, OSError, ValueError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("train: interrupted; nothing was written", file=sys.stderr)
         return 130
-    for score in scores:
-        print(f"{score.group}: NRMSE {score.nrmse['model']:.2f}%, {score.ratio:.3f} of mean(day, week)")
-    print(f"written: {path}, with {card.CARD} and {card.READABLE}")
+    report(path, scores)
     return 0
+
+
+def _shipped_job(args: argparse.Namespace) -> Job:
+    fit = how_long(args.epochs, args.steps_per_epoch, args.limit_minutes, args.seed, args.device)
+    series = load_cambridge(args.data)
+    checksum = hashlib.sha256((args.data / CAMBRIDGE_FILE).read_bytes()).hexdigest()
+    return Job(
+        [series],
+        {**CAMBRIDGE, "file_sha256": checksum},
+        _year_ms(args.until),
+        (_year_ms(args.judge_year), _year_ms(args.judge_year + 1)),
+        str(args.judge_year),
+        fit,
+        _command(args),
+        args.architecture,
+        args.rows,
+        also=[pair for folder in args.also for pair in load_judged(folder)],
+    )
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -167,37 +264,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--data", type=Path, required=True, help="folder of the Cambridge Estates archive")
     parser.add_argument("--also", type=Path, action="append", default=[], help="folder of other series, judged only")
     parser.add_argument("--out", type=Path, required=True, help="folder for the model and its card")
-    parser.add_argument("--architecture", choices=architectures.names(), default="mlp")
-    parser.add_argument("--seed", type=int, default=0, help="of the split, the batches and the weights")
-    parser.add_argument("--epochs", type=float, default=16, help="of --steps-per-epoch batches each")
-    parser.add_argument("--steps-per-epoch", type=int, default=STEPS_PER_EPOCH)
-    parser.add_argument("--rows", type=int, default=BATCH_ROWS, help="of a batch")
-    parser.add_argument("--device", default="cpu", help="a torch device")
-    parser.add_argument("--limit-minutes", type=float, help="end training in good order by then")
-    parser.add_argument("--until", type=int, default=2020, help="first year that is not trained on")
-    parser.add_argument("--judge-year", type=int, default=2021)
+    parser.add_argument("--until", type=int, default=2020, help="train on years before this one (default: 2020)")
+    parser.add_argument("--judge-year", type=int, default=2021, help="(default: 2021)")
+    add_options(parser)
     return parser
-
-
-def _progress(console: Console) -> Progress:
-    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("loss {task.fields[loss]:.4f}"))
-    return Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=console, disable=not console.is_terminal
-    )
-
-
-def _data_facts(
-    args: argparse.Namespace, series: MeterSeries, seen: list[int], unseen: list[int]
-) -> dict[str, str | int | list[str]]:
-    return {
-        **CAMBRIDGE,
-        "file_sha256": hashlib.sha256((args.data / CAMBRIDGE_FILE).read_bytes()).hexdigest(),
-        "meters": len(series.names),
-        "meters_seen": len(seen),
-        "unseen": [series.names[i] for i in unseen],
-        "train_until": args.until,
-        "judged_year": args.judge_year,
-    }
 
 
 def _command(args: argparse.Namespace) -> str:
@@ -211,6 +281,14 @@ def _command(args: argparse.Namespace) -> str:
                 f"--{name.replace('_', '-')} {value.name if isinstance(value, Path) and value.is_absolute() else value}"
             )
     return " ".join(words)
+
+
+def _year_ms(year: int) -> int:
+    return int(datetime(year, 1, 1, tzinfo=UTC).timestamp() * 1000)
+
+
+def _day(ms: int) -> str:
+    return datetime.fromtimestamp(ms / 1000, UTC).strftime("%Y-%m-%d")
 
 
 if __name__ == "__main__":

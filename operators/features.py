@@ -1,9 +1,10 @@
 """What a forecaster sees: the one feature code, called by the Flink jobs, by training and by backtests.
 
 A model reads a week of hourly values, scaled by the meter's own level, so that it is the same model for a kiosk and
-a hospital. It never reads the hour of the day: the position in the history tells it, and a meter whose time zone is
-unknown loses little. The day of the week enters as a smooth phase that training shifts at random
-(models/augment.py).
+a hospital. The day of the week enters as a smooth phase that training shifts at random (models/augment.py).
+
+Feature set `week168-v2` adds what the calendar knows: the local hour, the season and public holidays. All of it is zero
+for a meter whose place is unknown, and training hides it from a part of the rows: such a meter loses little.
 """
 
 from __future__ import annotations
@@ -16,12 +17,27 @@ from numpy.typing import NDArray
 QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 CONTEXT_HOURS = 168
 HORIZON_HOURS = 24
-FEATURE_SET = "week168-v1"
-"""Written into each exported model; a model made for other features is refused."""
+FEATURE_SET = "week168-v2"
+"""What training makes models for; written into each exported model."""
 
 DAYS = CONTEXT_HOURS // HORIZON_HOURS
-EXTRA = 6 + DAYS + 3
-"""Columns of `extra`: phase of the week, share missing of each day, roughness."""
+HISTORY_EXTRA = 6 + DAYS + 3
+"""The first columns of `extra`, in every feature set: phase of the week, share missing of each day, roughness."""
+
+DAY_CHANGE = HISTORY_EXTRA - 2
+"""The column of `extra` with the log mean absolute change over a day: how wide a meter's band is, roughly."""
+
+LOCAL_DATES = DAYS + 2
+"""Local dates that a window touches at most: from seven days before the date of issue to the day after it."""
+
+CALENDAR = 4 + 6 + (DAYS + 1) + 2
+"""Further columns of `week168-v2`: local hour (two harmonics), day of the year (three), share of holiday of each day of
+the window and of the forecast, and whether the forecast begins and ends on a holiday."""
+
+FEATURE_SETS = {"week168-v1": HISTORY_EXTRA, "week168-v2": HISTORY_EXTRA + CALENDAR}
+"""The feature sets that this version makes inputs for, and the columns of their `extra`."""
+
+EXTRA = FEATURE_SETS[FEATURE_SET]
 
 CLIP = 10.0
 """Bound of the network's view of a value, in mean levels: one spike must not drown the week."""
@@ -31,6 +47,8 @@ _SMALLEST = 1e-30
 _MIN_KNOWN_SHARE = 0.5
 _HOUR_MS = 3_600_000
 _WEEK_HOURS = 168.0
+_DAY_MS = 86_400_000
+_YEAR_DAYS = 365.2425
 _EPOCH_WEEK_SHIFT = 72.0  # 1970-01-01 was a Thursday: hours since Monday 00:00
 
 Floats = NDArray[np.float64]
@@ -64,7 +82,12 @@ def fill_missing(history: NDArray[Any]) -> Floats:
 
 
 def model_inputs(
-    history: NDArray[Any], issued_at_ms: NDArray[np.int64], utc_offset_s: NDArray[np.int64]
+    history: NDArray[Any],
+    issued_at_ms: NDArray[np.int64],
+    utc_offset_s: NDArray[np.int64],
+    holidays: NDArray[np.bool_] | None = None,
+    placed: NDArray[np.bool_] | None = None,
+    feature_set: str = FEATURE_SET,
 ) -> tuple[Inputs, Floats]:
     """The model's inputs from what is known at the time of issue; nothing later is asked for.
 
@@ -72,11 +95,18 @@ def model_inputs(
         history: [m, 168] kWh of each hour, oldest first, NaN = missing; the last hour ends at `issued_at_ms`.
         issued_at_ms: [m] epoch ms, UTC.
         utc_offset_s: [m] seconds that local time is ahead of UTC; 0 when unknown.
+        holidays: [m, LOCAL_DATES] public holidays (`operators.local_time`): local dates from seven days before the date
+            of issue to the day after it; None when no meter's place is known.
+        placed: [m] meters whose place is known; None: all, if there are `holidays`.
+        feature_set: one of FEATURE_SETS: what the model was made for.
 
     Returns:
-        The inputs, float32 and finite: `window` [m, 168] in units of the scale, and `extra` [m, EXTRA]; and the
-        scale [m], kWh of an hour: the mean absolute known value, 0 for a meter that is all zero or all missing (its
-        forecast is zero).
+        The inputs, float32 and finite: `window` [m, 168] in units of the scale, and `extra` [m, columns of the feature
+        set]; and the scale [m], kWh of an hour: the mean absolute known value, 0 for a meter that is all zero or all
+        missing (its forecast is zero).
+
+    Raises:
+        ValueError: `history` does not hold 168 hours.
     """
     values = np.asarray(history, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] != CONTEXT_HOURS:
@@ -95,7 +125,14 @@ def model_inputs(
     scale[scale < _SMALLEST] = 0.0
     inverse = np.divide(1.0, scale, out=np.zeros_like(scale), where=scale > 0)
     window = (values * inverse[:, None]).astype(np.float32)
-    extra = np.concatenate((_week_phase(issued_at_ms, utc_offset_s), missing, _roughness(window)), axis=1)
+    extra = np.zeros((len(values), FEATURE_SETS[feature_set]), dtype=np.float32)
+    local_ms = issued_at_ms + utc_offset_s * 1000
+    extra[:, :6] = _week_phase(local_ms)
+    extra[:, 6 : 6 + DAYS] = missing
+    extra[:, 6 + DAYS : HISTORY_EXTRA] = _roughness(window)
+    if holidays is not None and extra.shape[1] > HISTORY_EXTRA:
+        known_place = np.ones(len(values), dtype=np.bool_) if placed is None else placed
+        extra[:, HISTORY_EXTRA:] = _calendar(local_ms, holidays) * known_place[:, None]
     return {"window": window, "extra": extra}, scale
 
 
@@ -147,12 +184,27 @@ def _filled(values: Floats, known: NDArray[np.bool_]) -> Floats:
     return np.where(known, values, np.tile(same_hour, DAYS))
 
 
-def _week_phase(issued_at_ms: NDArray[np.int64], utc_offset_s: NDArray[np.int64]) -> NDArray[np.float32]:
+def _week_phase(local_ms: NDArray[np.int64]) -> NDArray[np.float32]:
     """Three harmonics of the local hour of the week at issue: [m, 6]; as many as tell seven days apart."""
-    hours = (issued_at_ms + utc_offset_s * 1000) / _HOUR_MS + _EPOCH_WEEK_SHIFT
-    angle = (hours % _WEEK_HOURS)[:, None] * (2.0 * np.pi / _WEEK_HOURS) * np.arange(1, 4)
-    phase: NDArray[np.float32] = np.concatenate((np.sin(angle), np.cos(angle)), axis=1, dtype=np.float32)
-    return phase
+    hours = local_ms / _HOUR_MS + _EPOCH_WEEK_SHIFT
+    return _harmonics((hours % _WEEK_HOURS) / _WEEK_HOURS, 3)
+
+
+def _calendar(local_ms: NDArray[np.int64], holidays: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """Hour, season and holidays at issue: [m, CALENDAR]."""
+    day = local_ms / _DAY_MS
+    passed = (day % 1.0).astype(np.float32)[:, None]  # share of the local date that is over at issue
+    off = holidays.astype(np.float32)
+    shares = (1 - passed) * off[:, :-1] + passed * off[:, 1:]
+    ends = np.where(passed > 0, off[:, -1:], off[:, -2:-1])
+    season = _harmonics(day % _YEAR_DAYS / _YEAR_DAYS, 3)
+    return np.concatenate((_harmonics(passed[:, 0], 2), season, shares, off[:, -2:-1], ends), axis=1)
+
+
+def _harmonics(turns: NDArray[Any], count: int) -> NDArray[np.float32]:
+    """Sines, then cosines of `count` harmonics: [m, 2 * count]."""
+    angle = turns[:, None] * (2.0 * np.pi) * np.arange(1, count + 1)
+    return np.concatenate((np.sin(angle), np.cos(angle)), axis=1, dtype=np.float32)
 
 
 def _roughness(window: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -11,16 +13,19 @@ import numpy as np
 import onnxruntime as ort
 from numpy.typing import NDArray
 
+from operators import local_time
 from operators.features import (
     CONTEXT_HOURS,
-    FEATURE_SET,
+    FEATURE_SETS,
     HORIZON_HOURS,
+    LOCAL_DATES,
     QUANTILES,
     from_phases,
     model_inputs,
     phase_issue_times,
     to_phases,
 )
+from operators.local_time import is_placed
 
 SHIPPED_MODEL = Path(__file__).resolve().parent.parent / "models" / "shipped" / "forecaster.onnx"
 """The model that comes with the project; `card.json` beside it holds its checksum."""
@@ -54,6 +59,7 @@ class Forecaster:
         self._session = session
         self.sha256 = sha256
         self.model_id = str(metadata["model_id"])
+        self.feature_set = str(metadata["feature_set"])
 
     @classmethod
     def load(cls, path: str | Path = SHIPPED_MODEL, sha256: str | None = None) -> Self:
@@ -98,10 +104,10 @@ class Forecaster:
             raise ModelError(f"{name}: not a usable ONNX model; restore it or export it again") from error
         metadata = session.get_modelmeta().custom_metadata_map
         feature_set = metadata.get("feature_set", "none")
-        if feature_set != FEATURE_SET or "model_id" not in metadata:
+        if feature_set not in FEATURE_SETS or "model_id" not in metadata:
             raise ModelError(
-                f"{name}: made for features '{feature_set}', this version has '{FEATURE_SET}'; "
-                "train it again with `python -m models.train`"
+                f"{name}: made for features '{feature_set}', this version has {', '.join(FEATURE_SETS)}; "
+                "train it again with `energyai train`"
             )
         return cls(session, found)
 
@@ -111,6 +117,7 @@ class Forecaster:
         issued_at_ms: NDArray[np.int64] | int,
         step_s: int,
         utc_offset_s: NDArray[np.int64] | int = 0,
+        zones: Sequence[str] | str | None = None,
     ) -> NDArray[np.float32]:
         """Forecasts the 24 hours from `issued_at_ms`.
 
@@ -123,30 +130,36 @@ class Forecaster:
             issued_at_ms: [m] or one for all; epoch ms, UTC: the end of the newest step.
             step_s: seconds of a step; divides 3600.
             utc_offset_s: [m] or one for all; seconds that local time is ahead of UTC, 0 when unknown.
+            zones: [m] or one for all; IANA time zones of the meters, which say the offset (in place of
+                `utc_offset_s`), the season and the public holidays. "" or UTC: the place is unknown.
 
         Returns:
             [m, 9, 24 * k] kWh of each step, finite; quantiles 0.1 to 0.9, non-decreasing.
 
         Raises:
-            ValueError: the shape of `history` does not fit `step_s`.
+            ValueError: the shape of `history` does not fit `step_s`, or there is no such zone.
         """
         per_hour, rest = divmod(3600, step_s) if step_s > 0 else (0, 1)
         if rest or history.ndim != 2 or history.shape[1] != CONTEXT_HOURS * per_hour:
             raise ValueError(f"history {history.shape} does not hold {CONTEXT_HOURS} hours of {step_s} s steps")
         meters = len(history)
         issued = np.broadcast_to(np.asarray(issued_at_ms, dtype=np.int64), (meters,))
+        places = _Places.of(zones, meters)
         offset = np.broadcast_to(np.asarray(utc_offset_s, dtype=np.int64), (meters,))
+        if places is not None:
+            offset = places.offsets(issued)
         result = np.empty((meters, len(QUANTILES), HORIZON_HOURS * per_hour), dtype=np.float32)
         size = max(1, CHUNK_ROWS // per_hour)
         for start in range(0, meters, size):
             part = slice(start, start + size)
+            where = None if places is None else places.take(part, per_hour)
             if per_hour == 1:
-                self._hourly(history[part], issued[part], offset[part], result[part])
+                self._hourly(history[part], issued[part], offset[part], where, result[part])
             else:
                 phases = to_phases(history[part], per_hour)
                 hourly = np.empty((len(phases), len(QUANTILES), HORIZON_HOURS), dtype=np.float32)
                 times = phase_issue_times(issued[part], per_hour)
-                self._hourly(phases, times, np.repeat(offset[part], per_hour), hourly)
+                self._hourly(phases, times, np.repeat(offset[part], per_hour), where, hourly)
                 result[part] = from_phases(hourly, per_hour)
         return result
 
@@ -155,12 +168,54 @@ class Forecaster:
         history: NDArray[Any],
         issued: NDArray[np.int64],
         offset: NDArray[np.int64],
+        places: _Places | None,
         out: NDArray[np.float32],
     ) -> None:
         rows = len(history)
-        inputs, scale = model_inputs(history, issued, offset)
+        holidays, placed = (None, None) if places is None else places.calendar(issued, offset)
+        inputs, scale = model_inputs(history, issued, offset, holidays, placed, self.feature_set)
         if rows < _MIN_ROWS:
             # Matrix products of one or few rows take other kernels, which round otherwise: keep to one kind.
             inputs = {name: np.pad(value, ((0, _MIN_ROWS - rows), (0, 0))) for name, value in inputs.items()}
         (normalised,) = self._session.run(["quantiles"], inputs)
         np.multiply(normalised[:rows], scale.astype(np.float32)[:, None, None], out=out)
+
+
+@dataclass(frozen=True)
+class _Places:
+    """Time zones of m rows: few names, and each row's number among them."""
+
+    names: list[str]
+    row: NDArray[np.intp]
+
+    @classmethod
+    def of(cls, zones: Sequence[str] | str | None, meters: int) -> Self | None:
+        """None when no row has a place."""
+        if zones is None:
+            return None
+        names, row = np.unique(np.broadcast_to(np.asarray(zones, dtype=np.str_), (meters,)), return_inverse=True)
+        found = [str(name) for name in names]
+        return cls(found, row) if any(map(is_placed, found)) else None
+
+    def take(self, part: slice, repeats: int) -> _Places:
+        return _Places(self.names, np.repeat(self.row[part], repeats))
+
+    def offsets(self, at_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+        offset = np.zeros(len(self.row), dtype=np.int64)
+        for number, name in enumerate(self.names):
+            rows = self.row == number
+            offset[rows] = local_time.utc_offset_s(name, at_ms[rows])
+        return offset
+
+    def calendar(
+        self, at_ms: NDArray[np.int64], offset_s: NDArray[np.int64]
+    ) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
+        """Holidays [m, LOCAL_DATES], and which rows have a place [m]."""
+        flags = np.zeros((len(self.row), LOCAL_DATES), dtype=np.bool_)
+        placed = np.zeros(len(self.row), dtype=np.bool_)
+        for number, name in enumerate(self.names):
+            if is_placed(name):
+                rows = self.row == number
+                flags[rows] = local_time.holiday_flags(name, at_ms[rows], offset_s[rows])
+                placed[rows] = True
+        return flags, placed

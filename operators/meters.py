@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import lru_cache
 from typing import Any, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -43,19 +42,6 @@ class MeterConfig:
 
 UNKNOWN = MeterConfig()
 """A meter that nobody has configured."""
-
-
-def utc_offset_s(tz: str, at_ms: int) -> int:
-    """Seconds that local time in the IANA zone `tz` is ahead of UTC at `at_ms` (epoch ms); 0 for an unknown zone.
-
-    >>> utc_offset_s("Australia/Lord_Howe", 1_735_689_600_000), utc_offset_s("Asia/Kathmandu", 0)
-    (39600, 19800)
-    """
-    zone = _zone(tz)
-    if zone is None:
-        return 0
-    offset = datetime.fromtimestamp(at_ms / 1000, UTC).astimezone(zone).utcoffset()
-    return 0 if offset is None else int(offset.total_seconds())
 
 
 @lru_cache(maxsize=1024)

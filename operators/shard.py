@@ -22,7 +22,7 @@ from operators.features import has_context
 from operators.flows import EXPORT, NONE, flow_of
 from operators.history import SLOTS, History, net_of_registers
 from operators.increments import Floats, Ints
-from operators.meters import UNKNOWN, MeterConfig, utc_offset_s
+from operators.meters import UNKNOWN, MeterConfig
 from operators.packing import Pieces
 from operators.patch import Touched, derive_again, known_quality
 from operators.readings import Kind, Readings
@@ -68,8 +68,8 @@ class Due:
     step_s: int
     meter_id: list[str]
     tenant_id: list[str]
-    utc_offset_s: Ints
-    """[m] how far each meter's local time is ahead of UTC then."""
+    zone: list[str]
+    """[m] each meter's IANA time zone."""
     history: Floats
     """[m, 168 h] kWh of each step, oldest first, NaN where missing; the last ends at `issued_at_ms`."""
 
@@ -321,10 +321,9 @@ class Shard:
                 chosen = meters[good]
                 if len(chosen):
                     self.issued_ms[chosen] = issued_at
-                    yield Due(
-                        issued_at, step, [self.meters[i] for i in chosen.tolist()],
-                        [self._tenant[i] for i in chosen.tolist()], self._offsets(chosen, issued_at), history[good],
-                    )  # fmt: skip
+                    of = (self.meters, self._tenant, self._zone)
+                    names, tenants, zones = ([column[i] for i in chosen.tolist()] for column in of)
+                    yield Due(issued_at, step, names, tenants, zones, history[good])
 
     def _step_ms(self) -> Ints:
         """By meter: the length of its steps, from how many of its known quarter hours have a reading."""
@@ -333,11 +332,6 @@ class Shard:
         known = np.bincount(self._owner, known, per_meter)
         read = np.bincount(self._owner, read, per_meter)
         return np.where(read >= READ_SHARE * known, 900_000, 3_600_000)
-
-    def _offsets(self, meters: Ints, at_ms: int) -> Ints:
-        zones = [self._zone[i] for i in meters.tolist()]
-        offsets = {zone: utc_offset_s(zone, at_ms) for zone in set(zones)}
-        return np.array([offsets[zone] for zone in zones], np.int64)
 
     def _steps(self, meters: Ints, issued_at_ms: int, step_s: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Net kWh of each step of the last 168 hours, NaN where missing; and whether the last step is closed."""

@@ -86,7 +86,7 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
         issued = [
             forecast_messages.write(
                 due,
-                forecaster.predict(due.history, due.issued_at_ms, due.step_s, due.utc_offset_s),
+                forecaster.predict(due.history, due.issued_at_ms, due.step_s, zones=due.zone),
                 forecaster.model_id,
                 forecaster.sha256,
             )

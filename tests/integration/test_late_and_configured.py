@@ -120,9 +120,9 @@ def test_late_readings_and_configuration_reach_the_forecasts(stack: Stack, monke
     history = USED[HOURS - 1 - 168 : HOURS - 1]
     spiked = history.copy()
     spiked[SPIKE - 1 - (HOURS - 1 - 168)] = np.nan
-    wanted = {"late": (history, 0), "roll": (history, 3600), "spike": (spiked, 0)}
-    for name, (kwh, offset) in wanted.items():
-        plain = forecaster.predict(kwh[None], last, 3600, offset).ravel()
+    wanted = {"late": (history, "UTC"), "roll": (history, "Europe/Berlin"), "spike": (spiked, "UTC")}
+    for name, (kwh, zone) in wanted.items():
+        plain = forecaster.predict(kwh[None], last, 3600, zones=zone).ravel()
         np.testing.assert_allclose(found[prefix + name, last], plain, rtol=1e-5, atol=1e-5, err_msg=name)
     assert counts[""] == len(LATE)
     assert counts["3600"] == 0

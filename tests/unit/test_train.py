@@ -9,14 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from models import train
+from models import importance, train, training
 from models.architectures import load, names
 from models.augment import augmented
+from models.contract import Fit
 from models.data_sources import CAMBRIDGE_FILE, load_cambridge
-from models.dataset import cut, from_frame, origins, shuffled, split_unseen
-from models.evaluate import nrmse, score, weighted_quantile_loss
+from models.dataset import cut, from_frame, inputs_of, origins, shuffled, split_unseen
 from models.export import ExportError, export
-from operators.features import CONTEXT_HOURS, HORIZON_HOURS, model_inputs
+from models.training import Part
+from operators.features import CONTEXT_HOURS, EXTRA, HISTORY_EXTRA, HORIZON_HOURS
 from operators.forecaster import Forecaster
 
 HOURS = 24 * 70
@@ -63,6 +64,10 @@ def test_card_tells_how_the_model_was_made(trained, data):
     assert card["data"]["licence"] == "MIT"
     assert (card["data"]["meters"], card["data"]["meters_seen"], len(card["data"]["unseen"])) == (6, 5, 1)
     assert [score["meters"] for score in card["metrics"]] == [5, 1, 5, 1]
+    assert card["feature_set"] == forecaster.feature_set
+    assert card["export_flips"] == 0
+    assert set(card["importance"]) >= {"day -1", "phase of the week", "holidays"}
+    assert all(0 <= score["coverage80_calibrated"] <= 1 for score in card["metrics"])
     assert all(score["nrmse"]["model"] > 0 for score in card["metrics"])
     readable = (trained / "MODEL_CARD.md").read_text()
     assert card["sha256"] in readable
@@ -105,7 +110,7 @@ def test_interrupted_training_writes_nothing(data, tmp_path, monkeypatch, capsys
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(train, "augmented", interrupted)
+    monkeypatch.setattr(training, "augmented", interrupted)
     assert train.main(["--data", str(data), "--out", str(tmp_path / "out")]) == 130
     assert "interrupted" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
@@ -118,16 +123,68 @@ def test_limit_ends_training_in_good_order(data, tmp_path):
 
 
 def test_export_that_differs_from_its_trainer_is_refused(series):
-    network = load("mlp")
-    batches = train.batches(series, origins(series, 0, 700), seed=0, steps=2, rows=16)
-    network.fit(batches, train.Fit(seed=0, steps=2), lambda share, loss: None)
-    windows = cut(series, origins(series, 0, 700)[:50])
-    inputs, _ = model_inputs(windows.history, windows.issued_at_ms, windows.utc_offset_s)
+    network = load("ridge")
+    part = Part(series, origins(series, 0, 700))
+    network.fit(training.batches([part], 0, 2, 64), Fit(seed=0, steps=2), lambda share, loss: None)
+    inputs, _ = inputs_of(cut(series, part.at[:50]), series.zone)
     export(network, inputs)
     predict = network.predict
     network.predict = lambda inputs: predict(inputs) + np.float32(1e-3)
     with pytest.raises(ExportError, match="differs"):
         export(network, inputs)
+
+
+def test_training_hides_the_calendar_from_a_part_of_the_rows(series):
+    (batch,) = training.batches([Part(series, origins(series, 0, 700))], 0, 1, 2000)
+    calendar = batch.inputs["extra"][:, HISTORY_EXTRA:]
+    assert calendar.shape[1] == EXTRA - HISTORY_EXTRA
+    hidden = (calendar == 0).all(axis=1)
+    # 30% of the rows, and those whose week was shifted.
+    assert 0.3 < hidden.mean() < 0.55
+
+
+def test_sets_are_drawn_as_often_as_they_have_meters(series):
+    unplaced = replace(series.take([0, 1]), zone="")
+    parts = [Part(series.take([2, 3, 4, 5]), origins(series, 0, 700)[:10]), Part(unplaced, origins(unplaced, 0, 700))]
+    assert [part.meters for part in parts] == [1, 2]
+    without = [not batch.inputs["extra"][:, HISTORY_EXTRA:].any() for batch in training.batches(parts, 0, 300, 2)]
+    assert 0.5 < np.mean(without) < 0.85
+
+
+def test_quarter_hours_are_trained_on_as_hours():
+    index = pd.date_range("2021-01-01T00:30", periods=15, freq="15min", tz="UTC")
+    kwh = np.ones(15)
+    kwh[2:5] = np.nan  # all but a quarter of the first whole hour
+    kwh[7] = np.nan
+    found = training.hourly(from_frame(pd.DataFrame({"m": kwh}, index=index), "UTC", 900))
+    assert found.start_ms == int(index[2].timestamp() * 1000)
+    assert found.step_s == 3600
+    assert found.kwh[0].tolist() == [pytest.approx(np.nan, nan_ok=True), 4.0, 4.0]
+
+
+def test_split_keeps_meters_out_but_not_the_only_one(series):
+    (split,) = training.splits([series], 0, 0.4)
+    assert len(split.unseen) == 2
+    (whole,) = training.splits([series], 0, 0.0)
+    assert whole.unseen == []
+    (one,) = training.splits([series.take([0])], 0, 0.5)
+    assert one.seen == [0]
+
+
+def test_importance_finds_the_input_that_counts():
+    rng = np.random.default_rng(0)
+    window = rng.random((200, CONTEXT_HOURS), dtype=np.float32)
+    inputs = {"window": window, "extra": rng.random((200, EXTRA), dtype=np.float32)}
+
+    def predict(given):
+        return np.repeat(given["window"][:, None, -HORIZON_HOURS:], 9, axis=1)
+
+    target = window[:, -HORIZON_HOURS:] + np.float32(0.01)
+    target[0, 3] = np.nan
+    found = importance.permutation(predict, inputs, target)
+    assert max(found, key=found.get) == "day -1"
+    assert found["day -1"] > 1
+    assert all(share == 0 for name, share in found.items() if name != "day -1")
 
 
 def test_architectures_are_the_files_of_the_folder():
@@ -197,23 +254,3 @@ def test_augmented_windows_keep_their_newest_hour_and_shape(series):
     assert not np.isinf(changed.history).any()
     untouched = augmented(windows, np.random.default_rng(0))
     assert np.array_equal(untouched.history, changed.history, equal_nan=True)
-
-
-def test_nrmse_of_literal_windows(series):
-    windows = cut(series, origins(series, 0, 400)[:2])
-    target = np.full((2, HORIZON_HOURS), 4.0, dtype=np.float32)
-    target[0, 0] = np.nan
-    windows = replace(windows, target=target, meter=np.array([0, 1]))
-    point = np.full((2, HORIZON_HOURS), 5.0)
-    point[1] = 4.0 - 3.0
-    assert nrmse(windows, point) == pytest.approx(50.0)  # median of 25% and 75%
-    flat = np.repeat(point[:, None], 9, axis=1)
-    # One too high costs 1 - level, three too low cost 3 x level: with levels averaging one half, half of each.
-    expected = (1.0 * 23 + 3.0 * 24) / (4.0 * 47)
-    assert weighted_quantile_loss(windows, flat) == pytest.approx(expected)
-
-
-def test_span_without_windows_is_told(trained, series):
-    forecaster = Forecaster.load(trained / "forecaster.onnx")
-    with pytest.raises(ValueError, match="no window"):
-        score(forecaster, series, "none", range(0, 10, 25))
