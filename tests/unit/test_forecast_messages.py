@@ -18,7 +18,7 @@ finite = st.floats(width=32, allow_nan=False, allow_infinity=False)
 
 def due(meters: int, step_s: int = 3600, at: int = AT) -> Due:
     names = [f'm "{i}" ü' for i in range(meters)]
-    return Due(at, step_s, names, [f"t{i}" for i in range(meters)], np.zeros((meters, 168)))
+    return Due(at, step_s, names, [f"t{i}" for i in range(meters)], ["UTC"] * meters, np.zeros((meters, 168)))
 
 
 @given(arrays(np.float32, (3, 9, 24), elements=finite), st.integers(0, 253_402_300_799_999))
