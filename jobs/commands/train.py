@@ -35,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     add_series(parser)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the model and its card")
     parser.add_argument(
-        "--until", type=moment, metavar="TIME", help=f"train before (default: {TRAINED_SHARE:.0%} of the period)"
+        "--until", type=moment, metavar="TIME", help=f"train before (default: {TRAINED_SHARE:.0%}% of the period)"
     )
     parser.add_argument("--judge-from", type=moment, metavar="TIME", help="judge after (default: --until)")
     parser.add_argument("--judge-to", type=moment, metavar="TIME", help="judge before (default: the end)")
