@@ -206,6 +206,13 @@ def _pieces(b: Batch) -> Pieces:
     )
 
 
+def apart(found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
+    """Largest difference of two forecasts as a share of the largest value: the model's float32 sums differ by the
+    number of meters that it is given at once, which a restart at another parallelism changes.
+    """
+    return float(np.abs(found - expected).max() / max(1e-9, float(np.abs(expected).max())))
+
+
 def steps_with_context(first_ms: int, last_ms: int, step_ms: int) -> int:
     """How many steps close with 168 hours of energy before their end, when nothing is missing."""
     begin = -(-(first_ms + CONTEXT_HOURS * 3_600_000) // step_ms)

@@ -23,7 +23,7 @@ from jobs.flink_rest import ENDED, FlinkRest
 from jobs.replay import messages
 from jobs.replay.batch import Batch
 from operators.forecaster import SHIPPED_MODEL
-from tests.pipeline import Deployment, Key, meters, plain_python
+from tests.pipeline import Deployment, Key, apart, meters, plain_python
 
 FORECAST = str(PROJECT_ROOT / "jobs" / "forecast.py")
 PARTITIONS = 4
@@ -66,7 +66,7 @@ def assert_forecasts(deployment: Deployment, wanted: dict[Key, Any]) -> None:
     sent = deployment.consume("forecasts")
     assert stored.keys() == wanted.keys()
     for key, kwh in wanted.items():
-        np.testing.assert_allclose(stored[key], kwh, rtol=1e-6, atol=1e-6, err_msg=str(key))
+        assert apart(stored[key], kwh) <= 1e-6, key
     issues = [(m["meter_id"], int(np.datetime64(m["issued_at"][:-1], "ms").astype(np.int64))) for m in sent]
     assert sorted(issues) == sorted(wanted)
 
