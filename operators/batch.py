@@ -53,7 +53,7 @@ class Batch:
     lost: Readings
     """Those that lost against another value of the same revision."""
     received_ms: Ints
-    """When each row arrived."""
+    """When each row's key arrived first."""
 
     @classmethod
     def of(cls, readings: Readings, received_ms: Ints) -> Batch:
@@ -74,7 +74,7 @@ class Batch:
             Pairs(meters, registers),
             WriteCounts(0, resolved.repeated, resolved.superseded, len(resolved.conflicts)),
             readings.take(resolved.conflicts),
-            received_ms[resolved.keep],
+            _first_arrivals(pair, readings.ts_ms, received_ms),
         )
 
     def introduce(self, cursor: Cursor) -> None:
@@ -167,6 +167,14 @@ class Batch:
         write_findings(cursor, self.pairs, find(derived.events, config.kind, heads.max_kw))
         spans = [(int(slots.slot_ms.min()), int(slots.slot_ms.max()) + SLOT_MS)] if len(slots) else []
         return replace(heads, carry=derived.carry), spans
+
+
+def _first_arrivals(pair: Ints, ts_ms: Ints, received_ms: Ints) -> Ints:
+    """By key, in the order of (pair, time): its earliest arrival, whichever of its readings counts."""
+    order = np.lexsort((received_ms, ts_ms, pair))
+    first = np.ones(len(order), np.bool_)
+    first[1:] = (np.diff(pair[order]) != 0) | (np.diff(ts_ms[order]) != 0)
+    return received_ms[order][first]
 
 
 def _both(a: Readings, b: Readings) -> Readings:

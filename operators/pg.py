@@ -30,6 +30,9 @@ HOPELESS = (
 PASSING = ("08", "40", "53", "55", "57", "58", "XX")
 """Classes of SQLSTATE that may be gone at the next try: connection, deadlock, resources, locks, restart, system."""
 
+READ_ONLY = "25006"
+"""What a standby says, and some hosts whose disk is full: it passes too."""
+
 MAX_INTERNAL_ERRORS = 8
 """Tries of a statement that fails with an internal error (XX…): some are passing ("tuple concurrently updated")."""
 
@@ -189,7 +192,7 @@ def _passing(error: psycopg2.Error) -> bool:
     """Whether the next try may do better."""
     if not isinstance(error, (psycopg2.OperationalError, psycopg2.InterfaceError, psycopg2.InternalError)):
         return False
-    return error.pgcode is None or error.pgcode[:2] in PASSING
+    return error.pgcode is None or error.pgcode[:2] in PASSING or error.pgcode == READ_ONLY
 
 
 def _line(error: BaseException) -> str:

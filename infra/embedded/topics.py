@@ -38,8 +38,8 @@ TOPICS = (
         "meter.readings",
         config=_kept(14, **{"message.timestamp.type": "LogAppendTime", "max.message.bytes": str(1024 * 1024 + 4096)}),
     ),
-    # Carries the largest reading that is let in, in base64 (a third more), and the reason.
-    Topic("meter.readings.rejected", config=_kept(30, **{"max.message.bytes": str(2 * 1024 * 1024)})),
+    # Carries the largest record that is let in, of which each byte may be a control character: six in JSON.
+    Topic("meter.readings.rejected", config=_kept(30, **{"max.message.bytes": str(8 * 1024 * 1024)})),
     Topic("forecasts", config=_kept(7)),
     Topic("anomalies", config=_kept(30)),
     Topic("alerts", config=_kept(30)),

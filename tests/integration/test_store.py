@@ -80,6 +80,19 @@ def test_each_reading_keeps_its_own_arrival(gate: GateHandle) -> None:
     assert [float(at) for (at,) in found] == [2.0, 5.0]
 
 
+def test_of_several_equal_readings_the_first_arrival_stays_however_they_are_cut(gate: GateHandle) -> None:
+    at = [START, START, START + HOUR, START + HOUR]
+    whole = readings("first-a", at, [1.0, 1.0, 2.0, 3.0])
+    Store(gate.url).write_readings(whole, np.array([7_000, 4_000, 5_000, 6_000]))
+    split = readings("first-b", at, [1.0, 1.0, 2.0, 3.0])
+    store = Store(gate.url)
+    for part, arrived in ((1, 4_000), (0, 7_000), (2, 5_000), (3, 6_000)):
+        store.write_readings(split.take(np.array([part])), arrived)
+    for meter in ("first-a", "first-b"):
+        sql = f"SELECT value, extract(epoch FROM received_at) FROM reading WHERE meter_id = '{meter}' ORDER BY ts"
+        assert [(value, float(arrived)) for value, arrived in query(gate.url, sql)] == [(1.0, 4.0), (3.0, 5.0)]
+
+
 def test_concurrent_writers_of_one_meter_lose_nothing(gate: GateHandle) -> None:
     rng = np.random.default_rng(4)
     everything = shuffled(rng, messy(rng, "both", meters=3, days=2), HOUR)
