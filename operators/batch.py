@@ -174,7 +174,7 @@ def _first_arrivals(pair: Ints, ts_ms: Ints, received_ms: Ints) -> Ints:
     order = np.lexsort((received_ms, ts_ms, pair))
     first = np.ones(len(order), np.bool_)
     first[1:] = (np.diff(pair[order]) != 0) | (np.diff(ts_ms[order]) != 0)
-    return received_ms[order][first]
+    return np.asarray(received_ms[order][first], np.int64)
 
 
 def _both(a: Readings, b: Readings) -> Readings:
