@@ -1,0 +1,1 @@
+"""Control policies on recorded series: the folder read, the site's devices simulated, the bill, the picture."""
