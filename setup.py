@@ -7,6 +7,7 @@ runs the jobs downloads it.
 from setuptools import find_packages, setup
 
 RUNTIME = [
+    "aiohttp>=3.10,<4",
     "apache-flink==2.3.0",
     "defusedxml>=0.7",  # Green Button files come from outside
     "dsmr-parser>=1.11,<2",
@@ -36,6 +37,7 @@ TRAIN = [
     "onnx>=1.17,<1.23",
     "onnxmltools>=1.13",
     "onnxscript>=0.2",
+    "optuna>=4.1,<5",
     "pyspark==4.1.4",
     "scikit-learn>=1.5",
     "skl2onnx>=1.18",

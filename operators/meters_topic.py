@@ -8,6 +8,7 @@ import time
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
 
+from operators.kafka_limits import ANSWER_MAX_BYTES
 from operators.meters import MeterConfig
 
 log = logging.getLogger(__name__)
@@ -54,7 +55,7 @@ class MetersTopic:
             try:
                 return KafkaConsumer(
                     bootstrap_servers=kafka.split(","), client_id="energyai-meters", group_id=None,
-                    enable_auto_commit=False, metrics_enabled=False,
+                    enable_auto_commit=False, metrics_enabled=False, receive_message_max_bytes=ANSWER_MAX_BYTES,
                 )  # fmt: skip
             except (KafkaError, OSError):
                 if time.monotonic() > deadline:

@@ -21,6 +21,7 @@ from jobs.settings import Addresses, Settings, addresses
 from operators.energy import SeriesConfig, derive
 from operators.features import CONTEXT_HOURS
 from operators.forecaster import Forecaster
+from operators.kafka_limits import ANSWER_MAX_BYTES
 from operators.packing import Pieces
 from operators.readings import Kind, Quality
 from operators.shard import Shard
@@ -92,6 +93,8 @@ class Deployment:
             enable_auto_commit=False,
             isolation_level="read_committed",
             consumer_timeout_ms=5000,
+            max_partition_fetch_bytes=8 << 20,
+            receive_message_max_bytes=ANSWER_MAX_BYTES,
         )
         try:
             return [orjson.loads(message.value) for message in consumer]

@@ -18,6 +18,8 @@ BACKOFF_S = (1.0, 2.0, 5.0, 10.0, 30.0)
 CATCH_UP_S = 10.0
 """The longest that a backlog is gathered before what came is handed over: a topic that never pauses must not starve."""
 ACKS_KEPT = 10_000
+ANSWER_MAX_BYTES = 64 * 1024 * 1024
+"""More than a broker answers with at once (`fetch.max.bytes`); kafka-python's default refuses larger ones."""
 log = logging.getLogger(__name__)
 
 
@@ -121,6 +123,7 @@ class KafkaLink:
             auto_offset_reset="latest",
             isolation_level="read_committed",
             metrics_enabled=False,
+            receive_message_max_bytes=ANSWER_MAX_BYTES,
         )
         self._producer = KafkaProducer(
             bootstrap_servers=servers,

@@ -12,6 +12,7 @@ from typing import Any
 import orjson
 
 from jobs.errors import UserError
+from operators.kafka_limits import ANSWER_MAX_BYTES
 
 TAIL = 2_000
 """Records before the end of a partition in which its newest time is looked for."""
@@ -141,8 +142,14 @@ def _admin(kafka: str) -> Iterator[Any]:
 def _consumer(kafka: str) -> Iterator[Any]:
     from kafka import KafkaConsumer
 
-    options = {"group_id": None, "enable_auto_commit": False, "metrics_enabled": False}
-    with _client(kafka, lambda **more: KafkaConsumer(max_partition_fetch_bytes=LARGEST, **options, **more)) as consumer:
+    options = {
+        "group_id": None,
+        "enable_auto_commit": False,
+        "metrics_enabled": False,
+        "max_partition_fetch_bytes": LARGEST,
+        "receive_message_max_bytes": ANSWER_MAX_BYTES,
+    }
+    with _client(kafka, lambda **more: KafkaConsumer(**options, **more)) as consumer:
         yield consumer
 
 

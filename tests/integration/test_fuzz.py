@@ -24,6 +24,7 @@ from jobs.flink_rest import FlinkRest
 from jobs.replay.fleet_faults import REJECT_CODES
 from jobs.settings import Settings, addresses
 from jobs.submission import submit
+from operators.kafka_limits import ANSWER_MAX_BYTES
 from tests.hostile import Record, records
 from tests.oracle import Reading, classify
 from tests.pipeline import Deployment
@@ -182,6 +183,7 @@ def _letters(deployment: Deployment) -> list[dict[str, Any]]:
         isolation_level="read_committed",
         consumer_timeout_ms=5000,
         max_partition_fetch_bytes=4_000_000,
+        receive_message_max_bytes=ANSWER_MAX_BYTES,
     )
     try:
         return [orjson.loads(message.value) for message in consumer]

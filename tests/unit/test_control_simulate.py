@@ -172,7 +172,7 @@ def test_gaps_are_filled_for_the_bill_and_unknown_to_the_forecaster(tmp_path: Pa
     assert int((~case.known).sum()) == 44
     assert np.isfinite(case.load_kw).all()
     assert case.load_kw[800] == pytest.approx(case.load_kw[800 - 672])
-    assert any("11 of 288 steps are missing" in note for note in case.notes)
+    assert any("11 of 216 steps are missing" in note for note in case.notes)
 
 
 def test_units_of_carbon_are_seen(tmp_path: Path) -> None:
