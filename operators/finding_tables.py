@@ -78,17 +78,25 @@ def replace_findings(cursor: Cursor, pairs: Pairs, ranges: FindingRanges, findin
         b=("bigint", np.minimum(ranges.until_ms, LAST_MS)),
     )
     f = replace(f, series=ranges.pair[f.series])
-    kept, kept_parameters = rows_of(id=("text", _ids(pairs, f)), a=("bigint", f.from_ms))
+    # Few: compared here, because as an anti-join the planner may compare each with each (docs/decisions/016).
     cursor.execute(
-        f"""DELETE FROM anomaly AS o USING {source} AS u
+        f"""SELECT o.anomaly_id, (extract(epoch FROM o.start_ts) * 1000)::bigint FROM anomaly AS o, {source} AS u
         WHERE o.meter_id = u.m AND o.register = u.r AND o.reading_kind = {_KINDS}[u.kind + 1]
             AND o.end_ts BETWEEN to_timestamp(u.a / 1000.0) AND to_timestamp(u.b / 1000.0)
-            AND o.start_ts BETWEEN %s AND %s
-            AND NOT EXISTS (
-                SELECT FROM {kept} AS k WHERE k.id = o.anomaly_id AND to_timestamp(k.a / 1000.0) = o.start_ts
-            )""",
-        [*parameters, to_time(int(ranges.since_ms.min())), to_time(int(ranges.until_ms.max())), *kept_parameters],
+            AND o.start_ts BETWEEN %s AND %s""",
+        [*parameters, to_time(int(ranges.since_ms.min())), to_time(int(ranges.until_ms.max()))],
     )
+    kept = set(zip(_ids(pairs, f), f.from_ms.tolist(), strict=True))
+    others = [found for found in cursor.fetchall() if found not in kept]
+    if others:
+        ids, starts = zip(*others, strict=True)
+        source, parameters = rows_of(id=("text", list(ids)), a=("bigint", np.array(starts, np.int64)))
+        cursor.execute(
+            f"""DELETE FROM anomaly AS o USING {source} AS u
+            WHERE o.anomaly_id = u.id AND o.start_ts = to_timestamp(u.a / 1000.0)
+                AND o.start_ts BETWEEN %s AND %s""",
+            [*parameters, to_time(min(starts)), to_time(max(starts))],
+        )
     write_findings(cursor, pairs, f)
 
 

@@ -128,9 +128,9 @@ def _settle(cursor: Cursor, pairs: Pairs, heads: Heads, window: Window, parts: l
     s = derived.slots
     inside = (s.slot_ms >= ranges.from_ms[s.series]) & (s.slot_ms < ranges.until_ms[s.series])
     owner = s.series[inside]
-    gone = delete_other_slots(cursor, pairs, ranges, owner, s.slot_ms[inside])
     slots = Slots(ranges.pair[owner], s.slot_ms[inside], s.kwh[inside], s.covered_ms[inside], s.readings[inside])
     write_slots(cursor, pairs, slots, ranges.kind[owner])
+    gone = delete_other_slots(cursor, pairs, ranges, owner, slots.slot_ms)
     found = FindingRanges(
         ranges.pair, ranges.kind,
         np.array([part.found_ms for part in parts], np.int64), ranges.until_ms,

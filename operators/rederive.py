@@ -134,8 +134,8 @@ def _replace(cursor: Cursor, pairs: Pairs, heads: Heads, kind: Kind, piece: _Pie
         s = Slots(*(getattr(s, f.name)[s.slot_ms >= piece.from_ms] for f in fields(Slots)))
     fresh = s.slot_ms[s.slot_ms >= piece.from_ms]
     ranges = SlotRanges(zero, kinds, zero + piece.from_ms, zero + piece.until_ms)
-    gone = delete_other_slots(cursor, pairs, ranges, np.zeros(len(fresh), np.int64), fresh)
     write_slots(cursor, pairs, s, np.full(len(s), kind, np.int8))
+    gone = delete_other_slots(cursor, pairs, ranges, np.zeros(len(fresh), np.int64), fresh)
     found = FindingRanges(zero, kinds, zero + piece.after_ms + 1, zero + piece.to_ms, zero + FIRST_MS)
     replace_findings(cursor, pairs, found, find(piece.derived.events, kinds, heads.max_kw))
     return [gone, s.slot_ms]

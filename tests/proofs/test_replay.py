@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable
 from typing import Any
@@ -15,12 +16,14 @@ import pytest
 from infra.embedded.options import PROJECT_ROOT
 from infra.embedded.stack import Stack
 from jobs.flink_rest import FlinkRest
-from tests.pipeline import Deployment
-from tests.recorded import TABLES, assert_nothing_left, produced, unequal, verified
+from jobs.replay import messages
+from jobs.submission import submit
+from tests.pipeline import Deployment, meters
+from tests.recorded import FAULTS, TABLES, assert_nothing_left, produced, unequal, verified
 
 pytestmark = pytest.mark.timeout(3_600)
 
-PREFIX = "replayed-"
+PREFIX, RUNNING = "replayed-", "running-"
 WITHIN_S = 300
 
 
@@ -42,6 +45,52 @@ def test_a_replay_gives_what_production_has(
         assert table["left_out"] == 0
         assert table["largest_relative_difference"] <= 1e-9, name
     assert_nothing_left(production)
+
+
+def test_a_production_that_goes_on_is_verified_as_it_was_at_one_moment(
+    stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    deployment = Deployment.on(stack, RUNNING, 3)
+    batch = meters(RUNNING, 12, 24, seed=12, faults=FAULTS).readings
+    records = list(zip(messages.keys(batch), messages.encode(batch), strict=True))
+    half = len(records) // 2
+    flink = FlinkRest(deployment.where.flink_url)
+    ids = submit(deployment.settings, deployment.where, ("ingest", "forecast"), deployment.options)
+    try:
+        deployment.produce(records[:half])
+        until(lambda: _stored(deployment) > half // 4)
+        stop = threading.Event()
+        sender = threading.Thread(target=_trickle, args=(deployment, records[half:], stop))
+        sender.start()
+        try:
+            code, found = verified(deployment, monkeypatch, capsys, 2)
+        finally:
+            stop.set()
+            sender.join(WITHIN_S)
+        assert code == 0, unequal(found)
+        assert found["equal"]
+        reading = found["tables"]["reading"]
+        assert reading["production"] > reading["replay"] > 0, "production did not go on meanwhile"
+        assert reading["left_out"] > 0
+        assert found["tables"]["forecast_issue"]["replay"] > 0
+        assert all(table["largest_relative_difference"] <= 1e-9 for table in found["tables"].values())
+    finally:
+        for job in ids:
+            flink.cancel(job)
+    assert_nothing_left(deployment)
+
+
+def _stored(deployment: Deployment) -> int:
+    return int(deployment.rows("SELECT count(*) FROM reading WHERE starts_with(meter_id, %s)", (RUNNING,))[0][0])
+
+
+def _trickle(deployment: Deployment, records: list[tuple[bytes, bytes]], stop: threading.Event) -> None:
+    """Sends the rest in small portions for as long as the verification lasts."""
+    portion = 40
+    for at in range(0, len(records), portion):
+        if stop.wait(0.5):
+            return
+        deployment.produce(records[at : at + portion])
 
 
 def test_an_interrupted_verification_leaves_nothing(production: Deployment) -> None:
