@@ -75,7 +75,7 @@ def test_a_production_that_goes_on_is_verified_as_it_was_at_one_moment(
         assert found["tables"]["forecast_issue"]["replay"] > 0
         assert all(table["largest_relative_difference"] <= 1e-9 for table in found["tables"].values())
     finally:
-        for job in ids:
+        for job in ids.values():
             flink.cancel(job)
     assert_nothing_left(deployment)
 
