@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "train": ("jobs.commands.train", "train a forecaster"),
     "backtest": ("jobs.commands.backtest", "evaluate a forecaster on past readings"),
     "predict": ("jobs.commands.predict", "forecast one meter's next 24 hours from its past readings"),
+    "detect": ("jobs.commands.detect", "find anomalies in past readings"),
     "models": ("jobs.commands.models", "list, promote and roll back model versions"),
     "simulate": ("jobs.commands.simulate", "control policies on recorded series, side by side"),
     "report": ("jobs.commands.report", "reports for analysts, managers and consultants"),

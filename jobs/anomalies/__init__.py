@@ -1,0 +1,1 @@
+"""Anomalies of recorded series, found step by step as the job finds them."""
