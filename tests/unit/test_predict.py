@@ -75,7 +75,7 @@ def test_what_cannot_be_forecast_is_told(file, capsys, words, message):
 
 def test_training_on_a_file(file, tmp_path, capsys):
     out = tmp_path / "model"
-    words = [file, "--tz", "Europe/London", "--out", out, "--architecture", "ridge", "--epochs", 1]
+    words = [file, "--tz", "Europe/London", "--out", out, "--architecture", "ridge", "--epochs", 1, "--in-memory"]
     code, shown = call(train, capsys, *words, "--steps-per-epoch", 3, "--judge-from", "2021-04-03", "--json")
     assert code == 0
     found = json.loads(shown)
@@ -95,5 +95,5 @@ def test_training_on_a_file(file, tmp_path, capsys):
 def test_training_says_what_is_wrong(file, tmp_path, capsys, words, message):
     out = tmp_path / "none"
     with pytest.raises(UserError, match=message):
-        call(train, capsys, file, "--out", out, "--architecture", "ridge", *words)
+        call(train, capsys, file, "--out", out, "--architecture", "ridge", "--in-memory", *words)
     assert not out.exists()
