@@ -44,7 +44,8 @@ CLIP = 10.0
 
 _LARGEST = 1e20
 _SMALLEST = 1e-30
-_MIN_KNOWN_SHARE = 0.5
+MIN_KNOWN_SHARE = 0.5
+"""Of the history: with less there is no forecast."""
 _HOUR_MS = 3_600_000
 _WEEK_HOURS = 168.0
 _DAY_MS = 86_400_000
@@ -64,7 +65,7 @@ def has_context(known: NDArray[np.bool_]) -> NDArray[np.bool_]:
     Returns:
         [m].
     """
-    return np.asarray(known[:, -1] & (known.mean(axis=1) >= _MIN_KNOWN_SHARE))
+    return np.asarray(known[:, -1] & (known.mean(axis=1) >= MIN_KNOWN_SHARE))
 
 
 def fill_missing(history: NDArray[Any]) -> Floats:

@@ -340,9 +340,10 @@ def delete_other_slots(cursor: Cursor, pairs: Pairs, ranges: SlotRanges, number:
     )
     inside = f"""e.meter_id = u.m AND e.register = u.r AND e.kind = {_KINDS}[u.kind + 1]
         AND e.bucket >= to_timestamp(u.a / 1000.0) AND e.bucket < to_timestamp(u.b / 1000.0) AND e.bucket >= %s"""
-    parameters = [to_time(int(ranges.from_ms.min())), *parameters]
+    parameters = [*parameters, to_time(int(ranges.from_ms.min()))]
     cursor.execute(
-        f"SELECT u.i, (SELECT count(*) FROM energy_slot AS e WHERE {inside}) FROM {source} AS u ORDER BY 1", parameters
+        f"SELECT u.i, c.n FROM {source} AS u, LATERAL (SELECT count(*) AS n FROM energy_slot AS e WHERE {inside}) AS c",
+        parameters,
     )
     wanted = np.bincount(number, minlength=n)
     more = [i for i, count in cursor.fetchall() if count > wanted[i]]
@@ -352,7 +353,7 @@ def delete_other_slots(cursor: Cursor, pairs: Pairs, ranges: SlotRanges, number:
         f"""SELECT u.i, others.slot FROM {source} AS u, LATERAL (
             SELECT (extract(epoch FROM e.bucket) * 1000)::bigint AS slot FROM energy_slot AS e WHERE {inside} OFFSET 0
         ) AS others WHERE u.i = ANY(%s)""",
-        [*parameters[1:], parameters[0], more],
+        [*parameters, more],
     )
     kept = set(zip(number.tolist(), slot_ms.tolist(), strict=True))
     others = [found for found in cursor.fetchall() if found not in kept]

@@ -12,7 +12,7 @@ from models.dataset import MeterSeries
 from operators.detection.detector import DEFAULT, Settings
 from operators.detection.events import Events
 from operators.detection.watch import BAND, Watch
-from operators.features import CONTEXT_HOURS, HORIZON_HOURS, phase_issue_times, to_phases
+from operators.features import CONTEXT_HOURS, HORIZON_HOURS, MIN_KNOWN_SHARE, phase_issue_times, to_phases
 from operators.forecaster import Forecaster
 
 Progress = Callable[[float], None]
@@ -44,7 +44,7 @@ def detect(
     max_kw: NDArray[np.float64] | None = None,
     progress: Progress | None = None,
 ) -> Events:
-    """All that a job would have said about the series.
+    """All that there was to say about the series, as time went by.
 
     Bands are the model's own: the detector ranks each meter's errors among its own, which calibrates them.
 
@@ -71,7 +71,7 @@ def detect(
             return next_step(forecaster, cleaned, end_ms[which], series.step_s, series.zone)
 
         issued = np.full((meters, len(BAND)), np.nan)
-        enough = np.isfinite(history).mean(axis=1) >= 0.5
+        enough = np.isfinite(history).mean(axis=1) >= MIN_KNOWN_SHARE
         if enough.any():
             issued[enough] = predict(history[enough], rows[enough])[:, BAND]
         said.append(watch.step(rows, end_ms, series.step_s, history, issued, predict, max_kw=max_kw))

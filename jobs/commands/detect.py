@@ -1,4 +1,4 @@
-"""`energyai detect`: anomalies of past readings, found step by step as the job finds them."""
+"""`energyai detect`: anomalies of past readings, found step by step, each by what was known before it."""
 
 from __future__ import annotations
 

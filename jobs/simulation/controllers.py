@@ -89,18 +89,16 @@ class Foresight:
     reads = False
 
     def __init__(self, case: Case) -> None:
-        repeat = case.step_s // SLOT_S
+        # Prices may change within the load's steps.
+        repeat = 1 if _varies(case) else case.step_s // SLOT_S
         every = slice(None, None, repeat)
         whole = replace(
             whole_past(
-                case.start_ms[every], case.step_s, case.load_kw[every], case.pv_kw[every],
-                case.cost_price[:: repeat], case.export[every],
+                case.start_ms[every], repeat * SLOT_S, case.load_kw[every], case.pv_kw[every],
+                case.cost_price[every], case.export[every],
             ),
             month=case.month[every],
         )  # fmt: skip
-        if repeat > 1:
-            # Prices may change within the load's steps.
-            whole = _by_quarter_hours(case) if _varies(case, repeat) else whole
         schedule = policies.foresight(case.site, whole, whole.month, Solver(gap=EXACT))
         times = len(case.start_ms) // len(whole.start_ms)
         self._power = {name: np.repeat(power, times) for name, power in schedule.items()}
@@ -154,7 +152,7 @@ class EnergyAI:
         if self._plan is None or case.start_ms[k] % 3_600_000 == 0 or self._is_off(k, devices):
             self._plan = self._replan(k, now, state)
         wanted = self._planned(k, now, devices, SLOT_S - READING_S)
-        step = max(int(np.searchsorted(self._plan.start_ms, now, side="right")) - 1, 0)
+        step = self._plan.step_at(now)
         soon = self._plan.start_ms < now + 3_600_000
         ceiling = max(self._peak, float(self._plan.import_kw[soon].max()))
         follow = self._plan.import_kw[step] >= ceiling - 1e-3
@@ -172,11 +170,11 @@ class EnergyAI:
         """Production that is held back in quarter hour k, kW."""
         if self._plan is None:
             return 0.0
-        step = int(np.searchsorted(self._plan.start_ms, self._case.start_ms[k] + 1000 * READING_S, side="right")) - 1
-        return min(self._curtailed(max(step, 0)), float(self._case.pv_kw[k]))
+        step = self._plan.step_at(int(self._case.start_ms[k] + 1000 * READING_S))
+        return min(self._curtailed(step), float(self._case.pv_kw[k]))
 
     def _curtailed(self, step: int) -> float:
-        return 0.0 if self._plan is None else float(self._plan.curtailed_kw[min(step, len(self._plan.start_ms) - 1)])
+        return 0.0 if self._plan is None else float(self._plan.curtailed_kw[step])
 
     def _planned(self, k: int, time_ms: int, devices: Mapping[str, Device], seconds: float) -> Commands:
         assert self._plan is not None
@@ -192,7 +190,7 @@ class EnergyAI:
     def _is_off(self, k: int, devices: Mapping[str, Device]) -> bool:
         assert self._plan is not None
         now = int(self._case.start_ms[k] + 1000 * READING_S)
-        step = max(int(np.searchsorted(self._plan.start_ms, now, side="right")) - 1, 0)
+        step = self._plan.step_at(now)
         planned = sum(float(power[step]) for power in self._plan.power_kw.values())
         net = float(self._case.load_kw[k] - self._case.pv_kw[k]) + self._curtailed(step)
         return abs(net - (float(self._plan.import_kw[step]) - planned)) > REPLAN_SHARE * self._highest
@@ -267,23 +265,16 @@ def _switched(device: Device, wanted: float, seconds: float) -> float:
     return fit(asset, device.content_kwh, device.power_kw, wanted, seconds)
 
 
-def _varies(case: Case, repeat: int) -> bool:
-    """Whether prices change within the load's steps."""
-    rows = len(case.start_ms) // repeat
-    return any(bool((np.ptp(x.reshape(rows, repeat), axis=1) > 1e-12).any()) for x in (case.cost_price, case.export))
+def _varies(case: Case, begin: int = 0, end: int | None = None) -> bool:
+    """Whether prices change within the load's steps between two quarter hours."""
+    repeat = case.step_s // SLOT_S
+    parts = (x[begin:end].reshape(-1, repeat) for x in (case.cost_price, case.export))
+    return repeat > 1 and any(bool((np.ptp(x, axis=1) > 1e-12).any()) for x in parts)
 
 
 def _varies_now(case: Case, k: int) -> bool:
+    """The same of the day from quarter hour k on, in whole steps."""
     repeat = case.step_s // SLOT_S
-    if repeat == 1:
-        return False
     begin = k - k % repeat
     end = min(len(case.start_ms), begin + DAY_SLOTS)
-    end -= (end - begin) % repeat
-    part = case.cost_price[begin:end].reshape(-1, repeat), case.export[begin:end].reshape(-1, repeat)
-    return any(bool((np.ptp(x, axis=1) > 1e-12).any()) for x in part)
-
-
-def _by_quarter_hours(case: Case) -> Outlook:
-    whole = whole_past(case.start_ms, SLOT_S, case.load_kw, case.pv_kw, case.cost_price, case.export)
-    return replace(whole, month=case.month)
+    return _varies(case, begin, end - (end - begin) % repeat)

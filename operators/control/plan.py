@@ -57,8 +57,11 @@ class Plan:
 
     def at(self, asset_id: str, time_ms: int) -> float:
         """The power of a device at a time, kW; after the plan's end the last one."""
-        step = int(np.searchsorted(self.start_ms, time_ms, side="right")) - 1
-        return float(self.power_kw[asset_id][min(max(step, 0), len(self.start_ms) - 1)])
+        return float(self.power_kw[asset_id][self.step_at(time_ms)])
+
+    def step_at(self, time_ms: int) -> int:
+        """The number of the step at a time; before the first one the first, after the plan's end the last one."""
+        return max(int(np.searchsorted(self.start_ms, time_ms, side="right")) - 1, 0)
 
 
 def plan_site(

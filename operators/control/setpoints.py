@@ -6,8 +6,6 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from operators.control.clock import iso
 from operators.control.plan import Plan
 from operators.control.site import BATTERY, Asset, Site
@@ -30,7 +28,7 @@ def setpoints(
         powers: by asset, kW, where the guard changed them.
         reason: of the guard's change.
     """
-    step = min(max(int(np.searchsorted(plan.start_ms, now_ms, side="right")) - 1, 0), len(plan.start_ms) - 1)
+    step = plan.step_at(now_ms)
     end_ms = int(plan.start_ms[step] + 1000 * plan.step_s[step])
     saved = plan.baseline_cost - plan.cost, plan.baseline_kg_co2 - plan.kg_co2
     result = []

@@ -40,6 +40,14 @@ class Settings:
     calm_h: float = 6.0
     """… or for so long."""
 
+    def alarm_p(self, step_s: int) -> float:
+        """The p-value of one step that alarms."""
+        return self.alarms_a_day * step_s / 86400
+
+    def run_p(self, step_s: int) -> float:
+        """The chance of a run at one step that alarms."""
+        return self.runs_a_day * step_s / 86400
+
 
 DEFAULT = Settings()
 KNOWN_SHARE = 0.5
@@ -118,7 +126,7 @@ def observe(state: State, step: Step, settings: Settings = DEFAULT) -> Observed:
         state = state.where(~new_length, State.empty(len(state)))
     came = np.isfinite(step.kwh) & (step.coverage >= KNOWN_SHARE)
     kwh = np.where(came, step.kwh, 0.0)
-    scores = _score(state, step, came, kwh, settings.alarms_a_day * step.step_s / 86400)
+    scores = _score(state, step, came, kwh, settings.alarm_p(step.step_s))
     state = replace(state, habits=_follow_habits(state, step, came, kwh, settings))
     found = _find(state, step, scores, came, kwh, settings)
     state = _drift(state, step, scores, kwh, found.held)
@@ -139,12 +147,11 @@ def _find(state: State, step: Step, scores: _Scores, came: Bools, kwh: Floats, s
     p = np.where(held & zero & (np.abs(scores.expected) > np.abs(kwh)), _joint(p, chance[:, ZERO]), p)
     ready = state.scored * step.step_s >= settings.context_h * 3600
     used = state.known * step.step_s >= settings.context_h * 3600
-    p_alarm = settings.alarms_a_day * step.step_s / 86400
-    rare = chance <= settings.runs_a_day * step.step_s / 86400
+    rare = chance <= settings.run_p(step.step_s)
     return _Found(
         came=came,
         held=held,
-        value=(ready & held & (p <= p_alarm)) | hard,
+        value=(ready & held & (p <= settings.alarm_p(step.step_s))) | hard,
         side=np.where(hard, (kwh > 0).astype(np.int64), scores.side),
         ready=ready,
         drift=np.zeros(len(kwh), np.bool_),
@@ -162,8 +169,8 @@ def _find_shift(state: State, step: Step, scores: _Scores, found: _Found, settin
     """A shift of level: a drift that the meter's own past does not know."""
     drift = state.cusum.max(axis=1)
     p = ranks.p_value(drift, ranks.TAIL[ranks.DRIFT], scores.cut[:, ranks.DRIFT], scores.excess[:, ranks.DRIFT])
-    p_alarm = settings.alarms_a_day * step.step_s / 86400
-    return replace(found, drift=found.ready & found.held & (p <= p_alarm) & (drift > _LEAST_DRIFT), p_drift=p)
+    odd = found.ready & found.held & (p <= settings.alarm_p(step.step_s)) & (drift > _LEAST_DRIFT)
+    return replace(found, drift=odd, p_drift=p)
 
 
 def _score(state: State, step: Step, came: Bools, kwh: Floats, p_alarm: float) -> _Scores:
@@ -211,7 +218,7 @@ def _follow_habits(state: State, step: Step, came: Bools, kwh: Floats, settings:
     holds = np.stack((zero, same, ~came), axis=1)
     told = np.stack((came & step.fresh, came & step.fresh & (zero | np.isfinite(state.last_kwh)), known), axis=1)
     keep = np.full(len(kwh), 1 - step.step_s / (settings.memory_days * 86400))
-    return habits.follow(state.habits, holds, told, keep, settings.runs_a_day * step.step_s / 86400)
+    return habits.follow(state.habits, holds, told, keep, settings.run_p(step.step_s))
 
 
 def _drift(state: State, step: Step, scores: _Scores, kwh: Floats, held: Bools) -> State:
@@ -346,9 +353,8 @@ def _learn(
     counts = state.counts * np.where(held, 1 - 1 / memory, 1.0)[:, None, None]
     rows = np.flatnonzero(held)
     counts[rows, scores.side[rows], ranks.bin_of(score[rows])] += weight[rows]
-    p_alarm = settings.alarms_a_day * step.step_s / 86400
     tail = ranks.TAIL[ranks.DRIFT], scores.cut[rows, ranks.DRIFT], scores.excess[rows, ranks.DRIFT]
-    drift = np.minimum(state.cusum[rows].max(axis=1), ranks.limit(p_alarm, *tail))
+    drift = np.minimum(state.cusum[rows].max(axis=1), ranks.limit(settings.alarm_p(step.step_s), *tail))
     counts[rows, ranks.DRIFT, ranks.bin_of(drift)] += weight[rows]
     fine = held & ~flagged
     left = np.where(fine, kwh - step.band[:, 1], _share_left(state) * state.left)

@@ -6,11 +6,11 @@ from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Self, TypeVar
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from operators.detection import ranks
 from operators.detection.habits import Habits
+from operators.detection.packed import pack, unpack
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -145,11 +145,8 @@ class State:
         return _both(self, other, lambda a, b: np.where(mask.reshape(-1, *(1,) * (a.ndim - 1)), a, b))
 
     def to_bytes(self) -> bytes:
-        """For a checkpoint: the columns' names, types and shapes as JSON, then the columns."""
-        columns = dict(_columns(self))
-        layout = [[name, column.dtype.str, list(column.shape)] for name, column in columns.items()]
-        head = orjson.dumps({"version": VERSION, "columns": layout})
-        return b"".join((len(head).to_bytes(4, "little"), head, *(column.tobytes() for column in columns.values())))
+        """For a checkpoint."""
+        return pack(VERSION, dict(_columns(self)))
 
     @classmethod
     def from_bytes(cls, content: bytes) -> State:
@@ -158,22 +155,7 @@ class State:
         Raises:
             ValueError: another version, or damaged.
         """
-        size = int.from_bytes(content[:4], "little")
-        try:
-            head = orjson.loads(content[4 : 4 + size])
-            version, layout = head["version"], head["columns"]
-        except (orjson.JSONDecodeError, KeyError, TypeError) as error:
-            raise ValueError("state of a detector is damaged: start the job from another savepoint") from error
-        if version != VERSION:
-            raise ValueError(f"state of a detector of version {version}, this code knows {VERSION}: deploy its code")
-        found: dict[str, NDArray[Any]] = {}
-        at = 4 + size
-        for name, kind, shape in layout:
-            count = int(np.prod(shape, dtype=np.int64))
-            if at + count * np.dtype(kind).itemsize > len(content):
-                raise ValueError("state of a detector is damaged: it is shorter than it says")
-            found[name] = np.frombuffer(content, kind, count, at).reshape(shape).copy()
-            at += found[name].nbytes
+        found, _ = unpack(VERSION, content, "a detector")
         names = {field.name for field in fields(Habits)}
         habits = Habits(**{name: found.pop(f"habits.{name}") for name in names})
         return State(habits=habits, **found)

@@ -12,13 +12,13 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
 import numpy as np
-import orjson
 from numpy.typing import NDArray
 
 from operators.detection.detector import DEFAULT, Settings, Step, observe
 from operators.detection.events import Events, Status
+from operators.detection.packed import pack, unpack
 from operators.detection.state import NEVER, Floats, Ints, State
-from operators.features import CONTEXT_HOURS, QUANTILES
+from operators.features import CONTEXT_HOURS, MIN_KNOWN_SHARE, QUANTILES
 
 Bools = NDArray[np.bool_]
 Predict = Callable[[Floats, Ints], NDArray[Any]]
@@ -162,7 +162,7 @@ class Watch:
         again = np.zeros(len(meters), np.bool_)
         again[row[use]] = True
         known = np.isfinite(cleaned)
-        again &= known.mean(axis=1) >= 0.5
+        again &= known.mean(axis=1) >= MIN_KNOWN_SHARE
         chosen = np.flatnonzero(again)
         if len(chosen):
             band[chosen] = predict(cleaned[chosen], meters[chosen])[:, BAND]
@@ -212,7 +212,7 @@ class Watch:
         columns: dict[str, NDArray[Any]] = {"meters": entry.meters}
         columns |= {f"step.{f.name}": np.asarray(getattr(entry.step, f.name)) for f in fields(Step)}
         columns |= {f"said.{f.name}": getattr(entry.said, f.name) for f in fields(Events)}
-        return _packed(columns, {})
+        return pack(VERSION, columns)
 
     def header(self) -> bytes:
         """All but the kept steps."""
@@ -226,7 +226,7 @@ class Watch:
             "state": np.frombuffer(state, np.uint8),
             "base": np.frombuffer(base, np.uint8),
         }
-        return _packed(columns, {"next": self._next})
+        return pack(VERSION, columns, next=self._next)
 
     @classmethod
     def restore(
@@ -238,14 +238,14 @@ class Watch:
             ValueError: the state is of a version that this code does not know.
         """
         watch = cls(settings, kept_h)
-        columns, head = _unpacked(header)
+        columns, head = unpack(VERSION, header, "a watch")
         watch.state = State.from_bytes(columns["state"].tobytes())
         watch._base = State.from_bytes(columns["base"].tobytes())
         watch._band, watch._band_ms = columns["band"], columns["band_ms"]
         watch._instead = columns["of"], columns["at_ms"], columns["kwh"]
         watch._next = int(head["next"])
         for number in sorted(entries):
-            found, _ = _unpacked(entries[number])
+            found, _ = unpack(VERSION, entries[number], "a watch")
             step: dict[str, Any] = {f.name: found[f"step.{f.name}"] for f in fields(Step)}
             step["step_s"] = int(found["step.step_s"])
             said = Events(**{f.name: found[f"said.{f.name}"] for f in fields(Events)})
@@ -292,23 +292,3 @@ def _difference(before: Events, after: Events, at_ms: int) -> Events:
 def _last_words(events: Events) -> dict[tuple[int, int, int], int]:
     keys = zip(events.meter.tolist(), events.kind.tolist(), events.start_ms.tolist(), strict=True)
     return {key: row for row, key in enumerate(keys)}
-
-
-def _packed(columns: dict[str, NDArray[Any]], extra: dict[str, int]) -> bytes:
-    layout = [[name, column.dtype.str, list(column.shape)] for name, column in columns.items()]
-    head = orjson.dumps({"version": VERSION, "columns": layout, **extra})
-    return b"".join((len(head).to_bytes(4, "little"), head, *(column.tobytes() for column in columns.values())))
-
-
-def _unpacked(content: bytes) -> tuple[dict[str, NDArray[Any]], dict[str, Any]]:
-    size = int.from_bytes(content[:4], "little")
-    head = orjson.loads(content[4 : 4 + size])
-    if head["version"] != VERSION:
-        raise ValueError(f"state of a watch of version {head['version']}, this code knows {VERSION}: deploy its code")
-    found: dict[str, NDArray[Any]] = {}
-    at = 4 + size
-    for name, kind, shape in head["columns"]:
-        count = int(np.prod(shape, dtype=np.int64))
-        found[name] = np.frombuffer(content, kind, count, at).reshape(shape).copy()
-        at += found[name].nbytes
-    return found, head

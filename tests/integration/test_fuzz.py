@@ -10,11 +10,9 @@ import math
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
-from typing import Any
 
-import orjson
 import pytest
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaProducer
 from kafka.admin import KafkaAdminClient, NewTopic
 
 from infra.embedded import topics
@@ -24,7 +22,6 @@ from jobs.flink_rest import FlinkRest
 from jobs.replay.fleet_faults import REJECT_CODES
 from jobs.settings import Settings, addresses
 from jobs.submission import submit
-from operators.kafka_limits import ANSWER_MAX_BYTES
 from tests.hostile import Record, records
 from tests.oracle import Reading, classify
 from tests.pipeline import Deployment
@@ -146,7 +143,7 @@ def test_each_reading_is_the_row_that_the_oracle_says(run: Run) -> None:
 
 
 def test_each_rejected_record_is_once_on_the_dead_letter_as_it_came(run: Run) -> None:
-    letters = _letters(run.deployment)
+    letters = run.deployment.consume("meter.readings.rejected")
     places = Counter((letter["partition"], letter["offset"]) for letter in letters)
     assert places == dict.fromkeys(run.rejected(), 1)
     for letter in letters:
@@ -171,21 +168,3 @@ def _decoded(text: str) -> bytes | None:
         return base64.b64decode(text, validate=True)
     except ValueError:
         return None
-
-
-def _letters(deployment: Deployment) -> list[dict[str, Any]]:
-    """The dead letters that are committed; the largest is longer than a consumer takes by itself."""
-    consumer = KafkaConsumer(
-        PREFIX + "meter.readings.rejected",
-        bootstrap_servers=deployment.where.kafka,
-        auto_offset_reset="earliest",
-        enable_auto_commit=False,
-        isolation_level="read_committed",
-        consumer_timeout_ms=5000,
-        max_partition_fetch_bytes=4_000_000,
-        receive_message_max_bytes=ANSWER_MAX_BYTES,
-    )
-    try:
-        return [orjson.loads(message.value) for message in consumer]
-    finally:
-        consumer.close()
