@@ -1,6 +1,6 @@
 # `make help` says what each target does. Only Python 3.11 and make are needed; everything else comes by hash.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test lint unit integration faults proof bench lock clean setup-test
+.PHONY: help setup demo test test-long lint unit integration faults proof bench lock clean setup-test
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 ARGS ?=
@@ -37,10 +37,13 @@ unit: ## Tests without Java, in seconds
 	$(call timed,unit,$(BIN)/pytest -q tests/unit $(ARGS))
 
 integration: ## Tests on the real Kafka, Flink and TimescaleDB
-	$(call timed,integration,$(BIN)/pytest -q tests/integration $(ARGS))
+	$(call timed,integration,$(BIN)/pytest -q -m "not long" tests/integration $(ARGS))
 
 faults: ## Tests that kill the parts in mid-run
-	$(if $(wildcard tests/faults/test_*.py),$(call timed,faults,$(BIN)/pytest -q tests/faults $(ARGS)))
+	$(call timed,faults,$(BIN)/pytest -q -m "not long" tests/faults $(ARGS))
+
+test-long: setup-test ## The tests of the two tiers above that take minutes each (marked `long`): CI runs them too
+	$(call timed,long,$(BIN)/pytest -q -m long tests/integration tests/faults $(ARGS))
 
 proof: ## The long proofs (two hours): schedules of faults, hostile records, a replay compared, a disturbed year; not part of the tests
 	$(call timed,schedules,ENERGYAI_FAULT_SCHEDULES=20 $(BIN)/pytest -q tests/faults/test_schedules.py $(ARGS))
