@@ -27,6 +27,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "predict": ("jobs.commands.predict", "forecast one meter's next 24 hours from its past readings"),
     "detect": ("jobs.commands.detect", "find anomalies in past readings"),
     "models": ("jobs.commands.models", "list, promote and roll back model versions"),
+    "explain": ("jobs.commands.explain", "what a setpoint was made from, and what came of it"),
     "simulate": ("jobs.commands.simulate", "control policies on recorded series, side by side"),
     "report": ("jobs.commands.report", "reports for analysts, managers and consultants"),
 }

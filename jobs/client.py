@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-JOBS = ("ingest", "forecast")
+JOBS = ("ingest", "forecast", "control")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from jobs.errors import UserError
 from jobs.job_settings import JobSettings
 
@@ -19,7 +21,16 @@ def check(settings: JobSettings) -> None:
 
 
 def check_kafka(settings: JobSettings) -> None:
-    """Whether the brokers answer and have the topics.
+    """Whether the brokers answer and have the topics of readings and forecasts.
+
+    Raises:
+        UserError: they do not.
+    """
+    check_topics(settings, ("meter.readings",), ("meter.readings.rejected", "forecasts"))
+
+
+def check_topics(settings: JobSettings, read: Sequence[str], written: Sequence[str]) -> None:
+    """Whether the brokers answer and have the topics that a job reads and writes.
 
     Raises:
         UserError: they do not.
@@ -39,8 +50,7 @@ def check_kafka(settings: JobSettings) -> None:
         topics = consumer.topics()
     finally:
         consumer.close()
-    wanted = [settings.topic_prefix + "meter.readings"]
-    wanted += [settings.output_topic(name) for name in ("meter.readings.rejected", "forecasts")]
+    wanted = [settings.topic_prefix + name for name in read] + [settings.output_topic(name) for name in written]
     missing = [name for name in wanted if name not in topics]
     if missing:
         raise UserError(

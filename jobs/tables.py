@@ -34,18 +34,23 @@ def stopping(settings: JobSettings) -> str:
     return f"'scan.bounded.mode' = 'specific-offsets',\n  'scan.bounded.specific-offsets' = '{offsets}',"
 
 
-def create_readings(t_env: Any, settings: JobSettings, group: str, *, event_time: bool) -> None:
+def create_readings(t_env: Any, settings: JobSettings, group: str, *, event_time: bool, windows: bool = True) -> None:
     """The table `meter_readings` on Kafka, and the views `reading_valid` and `reading_rejected` on it.
 
     Args:
         t_env: a pyflink TableEnvironment.
         settings: of this run.
         group: consumer group, under which the brokers show how far the job has read.
-        event_time: whether the job has windows; one that has none saves the cost of watermarks.
+        event_time: whether the job has event time; one that has none saves the cost of watermarks.
+        windows: with event time, whether readings go into windows, and so need the time at which they became known.
     """
     tolerance = settings.future_tolerance_s
     delay = settings.watermark_delay_s
     bounded = settings.until_complete
+    known = event_time and windows
+    times = [] if known else [NO_EVENT_TIME]
+    if event_time:
+        times.append(EVENT_TIME.format(rowtime=row_time("payload"), tolerance=tolerance, delay=delay))
     source = statements(
         "meter_readings",
         kafka=settings.kafka,
@@ -56,14 +61,12 @@ def create_readings(t_env: Any, settings: JobSettings, group: str, *, event_time
         bounded=stopping(settings),
         # A run to the end never calls a partition idle: a slow fetch would make its readings late.
         idle_timeout="" if bounded else f"'scan.watermark.idle-timeout' = '{settings.idle_timeout_s} s',",
-        event_time=EVENT_TIME.format(rowtime=row_time("payload"), tolerance=tolerance, delay=delay)
-        if event_time
-        else NO_EVENT_TIME,
+        event_time=",\n  ".join(times),
     )
-    clock = statements("known", watermark_delay_s=delay, future_tolerance_s=tolerance) if event_time else []
+    clock = statements("known", watermark_delay_s=delay, future_tolerance_s=tolerance) if known else []
     views = statements(
         "readings",
-        records="record_known" if event_time else "meter_readings",
+        records="record_known" if known else "meter_readings",
         ts_ms=timestamp_ms("ts_json"),
         meter_ok=short_text("meter_json", LONGEST_ID),
         register_ok=f"(register_json IS NULL OR {short_text('register_json', LONGEST_ID)})",

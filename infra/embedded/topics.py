@@ -43,8 +43,15 @@ TOPICS = (
     Topic("forecasts", config=_kept(7)),
     Topic("anomalies", config=_kept(30)),
     Topic("alerts", config=_kept(30)),
+    # Alerts that other jobs raise, for the alerts job to tell.
+    Topic("alerts.control", config=_kept(30)),
     Topic("control.setpoints", config=_kept(30)),
     Topic("control.acks", config=_kept(30)),
+    # What devices measure of themselves: of use for minutes.
+    Topic("control.states", config=_kept(1)),
+    # Plans with all that they were made from, and quarter hours as they came out.
+    Topic("control.log", config=_kept(30)),
+    Topic("dr.events", 1, _kept(90)),
     Topic("models", 1, COMPACTED),
     Topic("sites", 1, COMPACTED),
     Topic("meters", config=COMPACTED),

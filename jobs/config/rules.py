@@ -100,6 +100,7 @@ SITE = Kind(
         "limit_kw": Key(number(0, unit="kW", above=True)),
         "tariff": Key(mapping, {}),
         "mode": Key(one_of("shadow", "live"), "shadow"),
+        "settings": Key(mapping, {}),
     },
 )
 # The site's zone and tenant, when it does not say its own.

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from jobs.device.keeper import Command, LeaseKeeper
 from jobs.device.lane import Ack
-from jobs.device.setpoint import Now
+from jobs.device.setpoint import Now, iso
 
 
 class DeviceError(Exception):
@@ -36,6 +36,15 @@ class Device(Protocol):
         """The site's net import, this device included."""
 
 
+@runtime_checkable
+class Reporting(Protocol):
+    """A device that knows more of itself than its power."""
+
+    def status(self) -> Mapping[str, Any]:
+        """Fields of topic `control.states`: `content_wh`, `connected`, `needs_wh`, `ready_by`; what is not known is
+        left out."""
+
+
 @dataclass(frozen=True)
 class Received:
     """One message; `sent_ms` is the broker's time of it, ms UTC, and `asset_id` its key."""
@@ -54,6 +63,9 @@ class Link(Protocol):
     def send(self, acks: Sequence[Ack]) -> None:
         """Takes acknowledgements to be sent when that is possible."""
 
+    def report(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Takes messages of topic `control.states` likewise."""
+
 
 class DeviceClient:
     """Drives devices by the setpoints of a link, and answers them.
@@ -63,6 +75,7 @@ class DeviceClient:
         link: a `KafkaLink`, or a test's.
         clock: both clocks of the device.
         trust_sent_ms: whether the broker's times and `clock` are the same time; False when `clock` is a replay's.
+        report_s: how often devices report their power and status, s; None: never.
     """
 
     def __init__(
@@ -72,11 +85,14 @@ class DeviceClient:
         clock: Callable[[], Now] = Now.read,
         *,
         trust_sent_ms: bool = True,
+        report_s: float | None = None,
     ) -> None:
         self.devices = {device.keeper.spec.asset_id: device for device in devices}
         self.link = link
         self.clock = clock
         self.trust_sent_ms = trust_sent_ms
+        self.report_s = report_s
+        self._reported_s = float("-inf")
 
     def tick(self) -> list[Command]:
         """Takes what came, then commands each device once. A whole backlog is seen before any of it is acted on."""
@@ -98,6 +114,9 @@ class DeviceClient:
                 acks += device.keeper.fault(now, f"device_error: {error}")
         if acks:
             self.link.send(acks)
+        if self.report_s is not None and now.mono_s - self._reported_s >= self.report_s:
+            self._reported_s = now.mono_s
+            self.link.report([_state(device, now) for device in self.devices.values()])
         return commands
 
     def run(self, stop: threading.Event, period_s: float = 1.0) -> None:
@@ -114,3 +133,14 @@ class DeviceClient:
         except (ValueError, KeyError, TypeError, RecursionError):
             name = message.asset_id
         return self.devices.get(name) if isinstance(name, str) else None
+
+
+def _state(device: Device, now: Now) -> dict[str, Any]:
+    """A message of topic `control.states`."""
+    more = device.status() if isinstance(device, Reporting) else {}
+    return {
+        "asset_id": device.keeper.spec.asset_id,
+        "ts": iso(now.wall_ms),
+        "power_w": device.measured_w(),
+        **more,
+    }

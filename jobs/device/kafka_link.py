@@ -7,7 +7,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jobs.device.client import Received
@@ -33,6 +33,7 @@ class KafkaLink:
         bootstrap: Kafka's bootstrap servers.
         setpoints: topic to read.
         acks: topic to write.
+        states: topic to write what devices report of themselves.
         lookback_s: how far back to begin (by the broker's time), so that a device that restarts finds its running
             lease; None begins with the topic.
     """
@@ -43,16 +44,18 @@ class KafkaLink:
         setpoints: str = "control.setpoints",
         acks: str = "control.acks",
         lookback_s: float | None = 300.0,
+        states: str = "control.states",
     ) -> None:
         self.bootstrap = bootstrap
         self.setpoints = setpoints
         self.acks = acks
+        self.states = states
         self.lookback_s = lookback_s
         self.connected = threading.Event()
         self.dropped_acks = 0
-        """Acknowledgements lost because the broker was away for too long."""
+        """Messages lost because the broker was away for too long."""
         self._received: deque[list[Received]] = deque()
-        self._acks: deque[Ack] = deque()
+        self._queued: deque[tuple[str, Mapping[str, Any]]] = deque()
         self._lock = threading.Lock()
         self._positions: dict[Any, int] = {}
         self._begun_ms = time.time_ns() // 1_000_000
@@ -77,10 +80,17 @@ class KafkaLink:
 
     def send(self, acks: Sequence[Ack]) -> None:
         """Queues acknowledgements; the oldest are dropped, and counted, when the broker stays away."""
+        self._put(self.acks, acks)
+
+    def report(self, states: Sequence[Mapping[str, Any]]) -> None:
+        """Queues what devices say of themselves; as for `send`."""
+        self._put(self.states, states)
+
+    def _put(self, topic: str, messages: Sequence[Mapping[str, Any]]) -> None:
         with self._lock:
-            self._acks.extend(acks)
-            while len(self._acks) > ACKS_KEPT:
-                self._acks.popleft()
+            self._queued.extend((topic, message) for message in messages)
+            while len(self._queued) > ACKS_KEPT:
+                self._queued.popleft()
                 self.dropped_acks += 1
 
     def close(self, timeout_s: float = 10.0) -> None:
@@ -184,16 +194,17 @@ class KafkaLink:
     def _flush(self) -> None:
         """Sends what is queued; what fails stays queued."""
         with self._lock:
-            queued = list(self._acks)
+            queued = list(self._queued)
         sent = []
-        for ack in queued:
-            value = json.dumps(ack, separators=(",", ":"), allow_nan=False).encode()
-            sent.append((ack, self._producer.send(self.acks, value, str(ack["asset_id"]).encode())))
-        for ack, future in sent:
+        for entry in queued:
+            topic, message = entry
+            value = json.dumps(message, separators=(",", ":"), allow_nan=False).encode()
+            sent.append((entry, self._producer.send(topic, value, str(message["asset_id"]).encode())))
+        for entry, future in sent:
             future.get(timeout=15)
             with self._lock:
-                if self._acks and self._acks[0] is ack:
-                    self._acks.popleft()
+                if self._queued and self._queued[0] is entry:
+                    self._queued.popleft()
 
     def _disconnect(self) -> None:
         if self._consumer is not None:

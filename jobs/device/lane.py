@@ -199,12 +199,14 @@ class Lane:
     def _outranked(self, setpoint: Setpoint, now: Now) -> bool:
         """The running lease has a higher priority (a lower number), and will still run when this one starts."""
         lease = self.current
-        if lease is None or self.state not in (ACTIVE, DONE) or lease.over(now):
+        # Who sent the running one may take it back, and one whose step is over asks for nothing any more.
+        if lease is None or self.state != ACTIVE or lease.over(now) or lease.step_over(now):
             return False
-        return (
-            lease.setpoint.priority < setpoint.priority
-            and max(setpoint.execution_ms, now.wall_ms) < lease.setpoint.lease_end_ms
-        )
+        if setpoint.supersedes == lease.setpoint.setpoint_id:
+            return False
+        step_end = lease.setpoint.step_end_ms
+        end = lease.setpoint.lease_end_ms if step_end is None else min(lease.setpoint.lease_end_ms, step_end)
+        return lease.setpoint.priority < setpoint.priority and max(setpoint.execution_ms, now.wall_ms) < end
 
     def _displaces(self, setpoint: Setpoint, waiting: Setpoint, now: Now) -> bool:
         if waiting.setpoint_id == setpoint.supersedes or _same_start(setpoint, waiting):

@@ -123,6 +123,14 @@ class SimulatedDriver:
         """Mean power of the last span, W; None before the first."""
         return self._power_w
 
+    def status(self) -> dict[str, Any]:
+        """What the plant knows of itself."""
+        if isinstance(self.plant, SimulatedBattery):
+            return {"content_wh": self.plant.energy_wh}
+        if isinstance(self.plant, SimulatedEv) and self._since is not None:
+            return {"connected": self.plant.plugged(self._since)}
+        return {}
+
 
 @dataclass(frozen=True)
 class SiteStep:

@@ -73,8 +73,9 @@ class SiteModel:
             else:
                 self._load(asset, own)
         self._peaks()
-        self._limit("limit", site.limit_kw)
-        self._limit("grid_limit", state.grid_limit_kw)
+        self._limits = {name: limit for name, limit in self._limits_of().items() if np.isfinite(limit).any()}
+        for name, limit in self._limits.items():
+            self._limit(name, limit)
 
     # --- devices ----------------------------------------------------------------------------------------------------
 
@@ -260,9 +261,16 @@ class SiteModel:
                 program.put(over, above, 1.0)
                 program.put(over, peak, -1.0)
 
-    def _limit(self, name: str, limit_kw: float | None) -> None:
-        if limit_kw is None:
-            return
+    def _limits_of(self) -> dict[str, Floats]:
+        """[n] each; infinite where there is none."""
+        agreed, ordered = self.site.limit_kw, self.state.grid_limit_kw
+        grid = np.full(self.n, np.inf) if self.outlook.grid_limit_kw is None else self.outlook.grid_limit_kw
+        return {
+            "limit": np.full(self.n, np.inf if agreed is None else agreed),
+            "grid_limit": np.minimum(grid, np.inf if ordered is None else ordered),
+        }
+
+    def _limit(self, name: str, limit_kw: Floats) -> None:
         over = self.program.add_columns(self.n, self._penalty[name] * self.outlook.hours)
         rows = self.program.add_rows(-np.inf, limit_kw - self.outlook.limit_margin_kw)
         self.program.put(rows, self._import, 1.0)
@@ -282,7 +290,6 @@ class SiteModel:
         missing = dict.fromkeys(RELAXED, 0.0)
         missing["needs"] = float(sum(values[columns].sum() for columns in self._short["needs"]))
         grid = values[self._import] - values[self._export]
-        for name, limit in (("limit", self.site.limit_kw), ("grid_limit", self.state.grid_limit_kw)):
-            if limit is not None:
-                missing[name] = float((np.maximum(grid - limit, 0.0) * hours).sum())
+        for name, limit in self._limits.items():
+            missing[name] = float((np.maximum(grid - limit, 0.0) * hours).sum())
         return Schedule(power, values[self._curtailed], grid, missing, solution.objective)

@@ -62,6 +62,16 @@ class Prices:
     """[n] currency per kWh exported; None: the tariff's."""
     carbon: Floats | None = None
     """[n] kg CO2 per kWh imported."""
+    import_limit: Floats | None = None
+    """[n] kW that the grid operator allows (OpenADR, EEBUS); NaN: no limit."""
+
+    def import_limit_at(self, time_ms: int) -> float | None:
+        """The grid operator's limit at a time (epoch ms UTC); None: there is none."""
+        step = (time_ms - self.start_ms) // (self.step_s * 1000)
+        if self.import_limit is None or not 0 <= step < len(self.import_limit):
+            return None
+        value = float(self.import_limit[step])
+        return value if 0 <= value <= LARGEST_KW else None
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,8 @@ class Outlook:
     """[n] kg CO2 per kWh."""
     month: Ints
     """[n] local calendar month (operators.control.clock)."""
+    grid_limit_kw: Floats | None = None
+    """[n] the grid operator's limit, infinite where there is none; None: none at all."""
     notes: tuple[str, ...] = field(default=())
 
     @property
@@ -170,6 +182,7 @@ def build(site: Site, forecast: Forecast, prices: Prices, now_ms: int, step_s: i
         export=export,
         carbon=carbon,
         month=when.month,
+        grid_limit_kw=_grid_limit(prices, start_ms, length),
         notes=tuple(notes),
     )
 
@@ -194,6 +207,14 @@ def price_steps(
     total = energy + tariff.carbon * carbon
     # Who could buy and sell at once would do so without end.
     return total, np.minimum(export, total), carbon
+
+
+def _grid_limit(prices: Prices, start_ms: Ints, step_s: Floats) -> Floats | None:
+    if prices.import_limit is None or not (prices.import_limit >= 0).any():
+        return None
+    within = start_ms < prices.start_ms + len(prices.import_limit) * prices.step_s * 1000
+    limit = _aligned(prices, prices.import_limit, start_ms, step_s, LARGEST_KW)
+    return np.where(within & (limit >= 0), limit, np.inf)
 
 
 def _margin(load: Floats, pv: Floats, row: int) -> Floats:

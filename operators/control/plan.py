@@ -194,7 +194,8 @@ def safe_plan(site: Site, state: SiteState, prices: Prices, now_ms: int, step_s:
         start_ms, length, load, zero, zero[None], np.ones(1), zero, price, export, carbon,
         local(start_ms, site.tz).month,
     )  # fmt: skip
-    limit = min(x for x in (site.limit_kw, state.grid_limit_kw, np.inf) if x is not None)
+    now = prices.import_limit_at(now_ms)
+    limit = min(x for x in (site.limit_kw, state.grid_limit_kw, now, np.inf) if x is not None)
     room = np.maximum(limit - load, 0.0) if state.load_kw is not None else np.full(n, np.inf)
     power: dict[str, Floats] = {}
     for asset in sorted(site.assets, key=lambda a: -a.priority):

@@ -177,4 +177,5 @@ def _slice(outlook: Outlook, begin: int, end: int) -> Outlook:
         export=outlook.export[part],
         carbon=outlook.carbon[part],
         month=outlook.month[part],
+        grid_limit_kw=None if outlook.grid_limit_kw is None else outlook.grid_limit_kw[part],
     )

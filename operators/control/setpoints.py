@@ -14,6 +14,8 @@ TTL_S = 120.0
 """A lease ends so long after its execution time, unless a newer one comes."""
 FAILSAFE_S = 900.0
 """A device that fell back stays there so long at least."""
+PLAN_PRIORITY = 10
+"""Of a plan's setpoints; a lower number goes first: demand response, and a manager's hand at 0."""
 
 
 def setpoints(
@@ -25,16 +27,21 @@ def setpoints(
         site: the plan's site.
         plan: the plan.
         now_ms: epoch ms UTC; the execution time.
-        powers: by asset, kW, where the guard changed them.
+        powers: by asset, kW, as the guard has them; assets that it leaves out get none. None: the plan's, all.
         reason: of the guard's change.
     """
     step = plan.step_at(now_ms)
-    end_ms = int(plan.start_ms[step] + 1000 * plan.step_s[step])
+    # A step that ends within the lease would leave the device idle until the next setpoint: the next one's end counts.
+    lease_ms = now_ms + int(1000 * TTL_S)
+    last = max(plan.step_at(lease_ms), step)
+    end_ms = max(int(plan.start_ms[last] + 1000 * plan.step_s[last]), lease_ms)
     saved = plan.baseline_cost - plan.cost, plan.baseline_kg_co2 - plan.kg_co2
     result = []
     for asset in site.assets:
+        if powers is not None and asset.asset_id not in powers:
+            continue
         planned = plan.at(asset.asset_id, now_ms)
-        value = planned if powers is None else powers.get(asset.asset_id, planned)
+        value = planned if powers is None else powers[asset.asset_id]
         changed = reason is not None and abs(value - planned) > 1e-9
         key = f"{site.tenant_id}/{site.site_id}/{asset.asset_id}/{now_ms}/{value!r}/{plan.start_ms[0]}"
         result.append(
@@ -49,7 +56,7 @@ def setpoints(
                 "duration_s": max(1.0, (end_ms - now_ms) / 1000.0),
                 "ttl_s": TTL_S,
                 "failsafe": {"value_w": _failsafe_w(asset), "min_duration_s": FAILSAFE_S},
-                "priority": asset.priority,
+                "priority": PLAN_PRIORITY,
                 "mode": site.mode,
                 "reason": reason if changed else _purpose(asset, plan, step, value),
                 "supersedes": None,

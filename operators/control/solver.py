@@ -103,9 +103,16 @@ class _Quiet(highspy.Highs):
 
 
 class Solver:
-    """Solves programs one after the other; a program shaped as the last one starts from its basis."""
+    """Solves programs one after the other.
 
-    def __init__(self, gap: float = MIP_GAP) -> None:
+    Args:
+        gap: of whole numbers, relative.
+        warm: a program shaped as the last one starts from its basis. Where several optima are equal, which one is found
+            then depends on the program before; False: on nothing but the program.
+    """
+
+    def __init__(self, gap: float = MIP_GAP, *, warm: bool = True) -> None:
+        self._warm = warm
         self._highs: Any = _Quiet()
         for name, value in (
             ("output_flag", False),
@@ -130,9 +137,11 @@ class Solver:
         model = program.model()
         whole = len(model.integrality_) > 0
         highs = self._highs
+        if not self._warm:
+            highs.clearSolver()
         highs.setOptionValue("time_limit", highs.getRunTime() + limit_s)
         self._pass(model)
-        if not whole and self._shape == (program.columns, program.rows):
+        if self._warm and not whole and self._shape == (program.columns, program.rows):
             highs.setBasis(self._basis)
         highs.run()
         status = highs.getModelStatus()

@@ -24,6 +24,16 @@ STATEFUL = {
         "forecast-shard",
         "Sink:forecasts",
     },
+    "control": {
+        "KafkaSource-default_catalog.default_database.meter_readings",
+        "KafkaSource-default_catalog.default_database.forecast_feed",
+        "KafkaSource-default_catalog.default_database.ack_feed",
+        "KafkaSource-default_catalog.default_database.state_feed",
+        "control-site",
+        "Sink:setpoints",
+        "Sink:control_alerts",
+        "Sink:control_log",
+    },
 }
 """Operators that have state. Once they are in a release, changing one of these names loses its state."""
 

@@ -42,6 +42,7 @@ def test_every_key_is_there_and_the_site_gives_zone_and_tenant() -> None:
         "limit_kw": 50,
         "tariff": {"currency": "EUR", "from": "2026-01-01", "peak": [0.31, 0.42]},
         "mode": "shadow",
+        "settings": {},
     }
     assert config.meters[0] == {
         "meter_id": "main",

@@ -192,7 +192,7 @@ def test_setpoints_are_the_contracts() -> None:
     assert json.loads(json.dumps(setpoint, allow_nan=False)) == setpoint
     assert setpoint["value_w"] == round(1000 * plan.power_kw["battery"][0], 3)
     assert setpoint["failsafe"] == {"value_w": 0.0, "min_duration_s": 900.0}
-    assert (setpoint["type"], setpoint["mode"], setpoint["priority"]) == ("POWER", "shadow", 2)
+    assert (setpoint["type"], setpoint["mode"], setpoint["priority"]) == ("POWER", "shadow", 10)
     assert (setpoint["ttl_s"], setpoint["duration_s"], setpoint["supersedes"]) == (120.0, 900.0, None)
     assert setpoint["inputs"]["model_sha256"] == "abc"
     assert setpoint["expected"]["cost"] < 0

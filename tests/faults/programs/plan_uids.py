@@ -1,4 +1,4 @@
-"""Plans both jobs several times in one JVM, once with more operators, and prints the uids of each plan as JSON."""
+"""Plans the jobs several times in one JVM, once with more operators, and prints the uids of each plan as JSON."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from jobs import forecast, ingest, launch, uids
+from jobs import control, forecast, ingest, launch, uids
 from jobs.flink_sql import statements
 from jobs.job_settings import JobSettings
 
@@ -18,7 +18,7 @@ COUNT = "INSERT INTO counted SELECT reason, COUNT(*) FROM reading_rejected GROUP
 
 def more_statements(name: str, **values: object) -> list[str]:
     """`sql/flink/<name>.sql` as a later version might have it: with one more thing to count, ahead of the rest."""
-    return [*((COUNTED, COUNT) if name in ("ingest", "forecast") else ()), *statements(name, **values)]
+    return [*((COUNTED, COUNT) if name in ("ingest", "forecast", "control") else ()), *statements(name, **values)]
 
 
 def plan(build: Callable[[Any, JobSettings], None]) -> list[str]:
@@ -39,8 +39,8 @@ def plan_forecast(t_env: Any, settings: JobSettings) -> None:
 
 
 def main() -> None:
-    """Prints {"ingest": [first, again, changed], "forecast": […]}."""
-    builds = {"ingest": plan_ingest, "forecast": plan_forecast}
+    """Prints {"ingest": [first, again, changed], "forecast": […], …}."""
+    builds = {"ingest": plan_ingest, "forecast": plan_forecast, "control": control.build}
     found = {name: [plan(build), plan(build)] for name, build in builds.items()}
     launch.statements = more_statements
     for name, build in builds.items():
