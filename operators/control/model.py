@@ -110,10 +110,13 @@ class SiteModel:
         self._ramp(asset, own, [(charge, 1.0), (discharge, -1.0)])
 
     def _one_way(self, asset: Asset, charge: Ints, discharge: Ints) -> None:
-        """A whole number forbids charging and discharging at once where being paid for using energy invites it."""
+        """A whole number forbids charging and discharging at once where being paid for using energy invites it.
+
+        Or where a slow ramp does: a full battery would burn what it still takes while it comes to rest.
+        """
         lost = 1.0 - asset.efficiency
         pays = -self.outlook.price * lost > asset.wear * (1.0 + asset.efficiency)
-        at = np.flatnonzero(pays)
+        at = np.arange(self.n) if lost > 0 and self._is_slow(asset) else np.flatnonzero(pays)
         if not len(at) or asset.min_kw >= 0 or asset.max_kw <= 0:
             return
         program = self.program
@@ -225,12 +228,15 @@ class SiteModel:
         begin = np.cumsum(self.outlook.step_s) - self.outlook.step_s
         return np.asarray(begin < least_s - own.same_for_s)
 
+    def _is_slow(self, asset: Asset) -> bool:
+        """It may need more than a step from one bound to the other."""
+        ramp = asset.ramp_kw_per_s
+        return bool(ramp) and (ramp or 0.0) * float(self.outlook.step_s.min()) < asset.max_kw - asset.min_kw
+
     def _ramp(self, asset: Asset, own: AssetState, parts: list[tuple[Ints, float]]) -> None:
-        if not asset.ramp_kw_per_s:
+        if not self._is_slow(asset):
             return
-        most = asset.ramp_kw_per_s * self.outlook.step_s
-        if float(most.min()) >= asset.max_kw - asset.min_kw:
-            return
+        most = (asset.ramp_kw_per_s or 0.0) * self.outlook.step_s
         before = np.zeros(self.n)
         before[0] = min(max(own.power_kw or 0.0, asset.min_kw), asset.max_kw)
         rows = self.program.add_rows(before - most, before + most)

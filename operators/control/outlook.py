@@ -19,12 +19,10 @@ from operators.control.tariff import LARGEST_PRICE
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-MEDIAN, HIGH = 4, 8
+MEDIAN = 4
 """Rows of the 0.5 and the 0.9 quantile."""
 PEAK_LEVELS = ((4, 0.5), (7, 0.5))
 """Quantile rows of the load at which a peak is counted, and their weights in its price (docs/decisions/012)."""
-LIMIT_LEVEL = HIGH
-"""The quantile of the load at which a limit is to hold."""
 LARGEST_KW = 1e6
 MOST_SUN = 3.0
 """The sun is not taken to stay brighter than forecast by more than this factor."""
@@ -177,7 +175,7 @@ def build(site: Site, forecast: Forecast, prices: Prices, now_ms: int, step_s: i
         pv_kw=pv[MEDIAN],
         peak_margin_kw=np.stack([_margin(load, pv, row) for row in levels]),
         peak_weight=np.array([weight for _, weight in PEAK_LEVELS]),
-        limit_margin_kw=_margin(load, pv, LIMIT_LEVEL),
+        limit_margin_kw=_margin(load, pv, round(10 * site.limit_quantile) - 1),
         price=energy,
         export=export,
         carbon=carbon,

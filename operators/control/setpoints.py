@@ -12,8 +12,6 @@ from operators.control.site import BATTERY, Asset, Site
 
 TTL_S = 120.0
 """A lease ends so long after its execution time, unless a newer one comes."""
-FAILSAFE_S = 900.0
-"""A device that fell back stays there so long at least."""
 PLAN_PRIORITY = 10
 """Of a plan's setpoints; a lower number goes first: demand response, and a manager's hand at 0."""
 
@@ -55,7 +53,7 @@ def setpoints(
                 "execution_time": iso(now_ms),
                 "duration_s": max(1.0, (end_ms - now_ms) / 1000.0),
                 "ttl_s": TTL_S,
-                "failsafe": {"value_w": _failsafe_w(asset), "min_duration_s": FAILSAFE_S},
+                "failsafe": {"value_w": _failsafe_w(asset), "min_duration_s": site.failsafe_min_s},
                 "priority": PLAN_PRIORITY,
                 "mode": site.mode,
                 "reason": reason if changed else _purpose(asset, plan, step, value),

@@ -14,6 +14,9 @@ from operators.control.tariff import Tariff
 
 BATTERY, EV, FLEXIBLE = "battery", "ev", "flexible_load"
 KINDS = (BATTERY, EV, FLEXIBLE)
+LIMIT_QUANTILE = 0.7
+"""Above it a plan saves the battery for what seldom comes, and lacks it at the peak (decision 012)."""
+FAILSAFE_MIN_S = 900.0
 DEFAULT_SHED_COST = 2.0
 """Currency per kWh that a load without a daily need forgoes."""
 
@@ -115,6 +118,10 @@ class Site:
     assets: tuple[Asset, ...]
     mode: str = "shadow"
     export_limit_kw: float | None = None
+    limit_quantile: float = LIMIT_QUANTILE
+    """Of the load's forecast, with which plans keep the limit."""
+    failsafe_min_s: float = FAILSAFE_MIN_S
+    """A device that fell back stays there so long at least."""
     tenant_id: str = "default"
     notes: tuple[str, ...] = field(default=())
     """What was left out or not understood, for the person who configures."""

@@ -11,7 +11,17 @@ from typing import Any
 from zoneinfo import ZoneInfo
 
 from operators.control.clock import minute_of_day, weekdays
-from operators.control.site import BATTERY, DEFAULT_SHED_COST, EV, KINDS, Asset, Need, Site
+from operators.control.site import (
+    BATTERY,
+    DEFAULT_SHED_COST,
+    EV,
+    FAILSAFE_MIN_S,
+    KINDS,
+    LIMIT_QUANTILE,
+    Asset,
+    Need,
+    Site,
+)
 from operators.control.tariff import Tariff, TariffError
 
 DEFAULT_EFFICIENCY = 0.9
@@ -54,13 +64,27 @@ def read_site(raw: Mapping[str, Any]) -> Site:
     assets = tuple(_assets(entries, tariff, problems, notes))
     limit = read.number("limit_kw", low=0.0)
     export = read.number("export_limit_kw", low=0.0)
+    quantile = read.number("limit_quantile", default=LIMIT_QUANTILE, low=0.1, high=0.9)
+    failsafe = read.number("failsafe_min_s", default=FAILSAFE_MIN_S, low=0.0, high=86_400.0)
     mode = str(raw.get("mode") or "shadow")
     if mode not in ("shadow", "live"):
         problems.append(f"mode: {mode!r}: use shadow or live")
     if problems:
         raise SiteError("; ".join(problems))
     name, tenant = str(raw.get("site_id") or "default"), str(raw.get("tenant_id") or "default")
-    return Site(name, tz, limit, tariff, assets, mode, export, tenant, (*tariff.notes, *notes))
+    return Site(
+        name,
+        tz,
+        limit,
+        tariff,
+        assets,
+        mode,
+        export,
+        LIMIT_QUANTILE if quantile is None else quantile,
+        FAILSAFE_MIN_S if failsafe is None else failsafe,
+        tenant,
+        (*tariff.notes, *notes),
+    )
 
 
 class _Reader:

@@ -21,6 +21,7 @@ from tests.faults.schedule import Fault
 
 PREFIX = "control-kill-"
 PARTS = ("worker", "taskmanager", "jobmanager", "kafka")
+FAILSAFE_S = 20.0
 TICK_S = 2.0
 """A device looks at its lease four times a second; two seconds are for a machine with other work."""
 
@@ -51,7 +52,8 @@ class Watched:
 
 @pytest.fixture(scope="module")
 def run(stack: Stack) -> Iterator[Controlled]:
-    with controlled(stack, PREFIX, SITE) as made:
+    settings = {**SITE["settings"], "failsafe_min_s": FAILSAFE_S}
+    with controlled(stack, PREFIX, {**SITE, "settings": settings}) as made:
         yield made
 
 

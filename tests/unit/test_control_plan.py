@@ -62,11 +62,13 @@ def test_it_shaves_the_peak_that_a_demand_charge_makes_dear() -> None:
     assert max(calm.import_kw) == pytest.approx(20.0)
 
 
-def test_a_limit_holds_at_the_high_quantile() -> None:
+@pytest.mark.parametrize(("said", "margin"), [({}, 0.05), ({"limit_quantile": 0.9}, 0.1)])
+def test_a_limit_holds_at_the_sites_quantile(said: dict[str, float], margin: float) -> None:
     load = [10.0] * 10 + [20.0, 20.0] + [10.0] * 12
-    plan = plan_site(site(battery(), limit_kw=18.0), FULL, forecast(load, spread=0.1), Prices(START_MS, 3600), START_MS)
+    here = read_site({"limit_kw": 18.0, "tariff": {"energy": 0.3}, "settings": said, "assets": [battery()]})
+    plan = plan_site(here, FULL, forecast(load, spread=0.1), Prices(START_MS, 3600), START_MS)
     assert plan.reason == "optimal"
-    assert max(plan.import_kw[40:48]) <= 18.0 - 0.1 * 20.0 + 1e-6
+    assert max(plan.import_kw[40:48]) == pytest.approx(18.0 - margin * 20.0)
 
 
 def test_a_limit_that_cannot_be_kept_is_kept_as_far_as_can_be_and_said() -> None:
