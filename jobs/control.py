@@ -103,9 +103,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _recorded(argv: Sequence[str] | None) -> bool:
-    """Whether the job that records needs no start: a savepoint is another job's, and one of it is enough."""
+    """Whether the job that records needs no start: one of it is enough, a savepoint is another job's, and a run to the
+    end has nothing to record yet.
+    """
     settings = JobSettings.parse(argv, "")
-    if settings.savepoint:
+    if settings.savepoint or settings.until_complete:
         return True
     name = settings.name(control_record.NAME)
     return bool(settings.flink_url) and any(job["name"] == name for job in FlinkRest(settings.flink_url).running())

@@ -66,6 +66,7 @@ class Display:
             "forecasts": f"{rows['forecasts']:,}",
             "newest forecast": counts.newest_issue or "(after 168 h of readings)",
             "anomalies, alerts": f"{rows['anomalies']:,}, {rows['alerts']:,}",
+            "setpoints (shadow)": f"{rows['setpoints']:,}",
         }
         if self._live is not None:
             self._live.update(self._table(fields))

@@ -26,9 +26,11 @@ from jobs.submission import submit
 NAME = "demo"
 HELP = "the main job on real meters, with a live display"
 SPEED = 20_000.0
-JOBS = ("ingest", "forecast")
+JOBS = ("ingest", "forecast", "control")
+STAGES = (("ingest", "forecast"), ("control",), ("control_record",))
+"""Of a run to the end: what reads the topics that others write begins when these are complete."""
 TOPIC = "meter.readings"
-NAMES = {f"energyai-{name}" for name in JOBS}
+NAMES = {"energyai-ingest", "energyai-forecast", "energyai-control", "energyai-control-record"}
 OPTIONS = ("--shards", "1")
 """A shard costs some milliseconds a quarter hour, however few its meters."""
 
@@ -74,7 +76,7 @@ def run(args: argparse.Namespace) -> int:
         where = addresses(settings)
         _say(f"stack up after {time.monotonic() - begun:.0f} s")
         _cancel_all(FlinkRest(where.flink_url))  # of a demo that was killed
-        _configure(where, demo.meters(args.sim_meters))
+        _configure(where, demo.site(), demo.meters(args.sim_meters))
         for note in source.notes:
             _say(note)
         if args.until_complete:
@@ -111,10 +113,12 @@ def _cancel_all(flink: FlinkRest) -> None:
             flink.cancel(job["jid"])
 
 
-def _configure(where: Addresses, meters: list[dict[str, object]]) -> None:
-    """Makes the meters known: their zone, and where their registers roll over."""
-    from jobs.config.apply import apply_meters
+def _configure(where: Addresses, site: str, meters: list[dict[str, object]]) -> None:
+    """Makes the site known, and the meters: their zone, and where their registers roll over."""
+    from jobs.config.apply import apply, apply_meters
+    from jobs.config.schema import parse
 
+    apply(where, parse(site, "demo"))
     apply_meters(where.kafka, where.database_url, meters)
 
 
@@ -124,10 +128,10 @@ def _to_the_end(args: argparse.Namespace, settings: Settings, where: Addresses, 
 
     with display.shown(source.first_ms, source.last_ms, endless=False, quiet=args.json) as show:
         sent = send(source.batches(), where.kafka, TOPIC, None, show)
-    _say(f"{sent.readings:,} readings sent in {sent.seconds:.0f} s; both jobs read them to the end …")
+    _say(f"{sent.readings:,} readings sent in {sent.seconds:.0f} s; the jobs read them to the end …")
     with Display(where, quiet=args.json) as shown, _every(5.0, lambda: shown.update(sent.readings, sent.last_ts or "")):
-        ids = submit(settings, where, JOBS, [*OPTIONS, "--until-complete"])
-        wait(FlinkRest(where.flink_url), ids)
+        for jobs in STAGES:
+            wait(FlinkRest(where.flink_url), submit(settings, where, jobs, [*OPTIONS, "--until-complete"]))
     _summary(args, where)
     return 0
 

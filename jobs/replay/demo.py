@@ -7,6 +7,8 @@ from pathlib import Path
 from jobs.replay import fleet, samples
 from jobs.replay.sources import Source, merge
 
+SITE = "demo-street"
+
 
 def source(folder: Path, sim_meters: int = 20) -> Source:
     """`real-home-…` and `sim-…` readings, merged by delivery time.
@@ -27,10 +29,37 @@ def spec(sim_meters: int = 20) -> fleet.FleetSpec:
     return fleet.demo_spec(samples.DEMO_START_MS, samples.DEMO_END_MS, sim_meters)
 
 
+def site() -> str:
+    """The homes as one site with a battery in their street, in shadow mode: YAML for `energyai config apply`."""
+    homes = ", ".join(samples.METERS)
+    return f"""
+sites:
+  - site_id: {SITE}
+    tz: {samples.TZ}
+    limit_kw: 30
+    mode: shadow
+    tariff:
+      currency: USD
+      energy: [{{from: "16:00", to: "21:00", price: 0.42}}]
+      default_price: 0.27
+      export_price: 0.05
+      demand_charge_per_kw_month: 9
+    settings: {{grid_meters: [{homes}], load_meters: [{homes}]}}
+assets:
+  - asset_id: {SITE}-battery
+    site_id: {SITE}
+    type: battery
+    min_w: -10000
+    max_w: 10000
+    capacity_wh: 25000
+    efficiency: 0.9
+"""
+
+
 def meters(sim_meters: int = 20) -> list[dict[str, object]]:
     """What the topic `meters` should know of them: `meter_id`, `tz`, and `register_max` (kWh; None: no rollover)."""
     found: list[dict[str, object]] = [
-        {"meter_id": meter, "tz": samples.TZ, "register_max": None} for meter in samples.METERS
+        {"meter_id": meter, "site_id": SITE, "tz": samples.TZ, "register_max": None} for meter in samples.METERS
     ]
     if sim_meters:
         generator = fleet.Generator(spec(sim_meters))
