@@ -119,6 +119,12 @@ class Solver:
             ("threads", 1),
             ("mip_rel_gap", gap),
             ("mip_max_nodes", MIP_NODES),
+            # Programs within the program and a second beginning take half the time, for plans that cost the same to
+            # 3e-5 (tests/bench/planner.py).
+            ("mip_allow_restart", False),
+            ("mip_heuristic_run_rins", False),
+            ("mip_heuristic_run_rens", False),
+            ("mip_heuristic_run_root_reduced_cost", False),
         ):
             self._highs.setOptionValue(name, value)
         self._shape: tuple[int, int] | None = None
