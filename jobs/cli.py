@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, tuple[str, str]] = {
     "savepoint": ("jobs.commands.savepoint", "save a job's state"),
     "jobs": ("jobs.commands.jobs", "list the cluster's jobs"),
     "replay": ("jobs.replay.command", "put files of readings on meter.readings"),
+    "alerts": ("jobs.commands.alerts", "list, show, acknowledge, silence and deliver alerts"),
     "config": ("jobs.commands.config", "sites, meters, assets and alert rules"),
     "train": ("jobs.commands.train", "train a forecaster"),
     "backtest": ("jobs.commands.backtest", "evaluate a forecaster on past readings"),

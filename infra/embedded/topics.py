@@ -45,6 +45,7 @@ TOPICS = (
     Topic("alerts", config=_kept(30)),
     # Alerts that other jobs raise, for the alerts job to tell.
     Topic("alerts.control", config=_kept(30)),
+    Topic("alerts.rules", 1, COMPACTED),
     Topic("control.setpoints", config=_kept(30)),
     Topic("control.acks", config=_kept(30)),
     # What devices measure of themselves: of use for minutes.

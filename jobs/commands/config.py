@@ -1,4 +1,4 @@
-"""`energyai config apply FILE` and `energyai config show`: sites, meters and assets."""
+"""`energyai config apply FILE` and `energyai config show`: sites, meters, assets, alert rules and receivers."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Arguments of `config`."""
     actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
     apply = actions.add_parser("apply", help="check a YAML file, then write it to the tables and topics")
-    apply.add_argument("file", type=Path, metavar="FILE", help="YAML with sites, meters, assets")
+    apply.add_argument("file", type=Path, metavar="FILE", help="YAML with sites, meters, assets, alerts, receivers")
     apply.add_argument("--dry-run", action="store_true", help="check only; needs no stack (asks one that runs)")
     show = actions.add_parser("show", help="what is configured, as a file that `apply` takes")
     for action in (apply, show):
@@ -58,7 +58,7 @@ def _apply(args: argparse.Namespace) -> int:
         if args.json:
             print_json({"valid": False, "problems": [vars(problem) for problem in error.problems]})
         return INVALID
-    total = {"sites": len(config.sites), "meters": len(config.meters), "assets": len(config.assets)}
+    total = {name: len(entries) for name, entries in vars(config).items()}
     if args.dry_run or where is None:
         if args.json:
             print_json({"valid": True, **total})
@@ -83,7 +83,8 @@ def _found(settings: Settings) -> Addresses | None:
 
 
 def _listed(counts: dict[str, int]) -> str:
-    return ", ".join(f"{count} {name[:-1] if count == 1 else name}" for name, count in counts.items())
+    shown = {name: count for name, count in counts.items() if count or name in ("sites", "meters", "assets")}
+    return ", ".join(f"{count} {name[:-1] if count == 1 else name}" for name, count in shown.items())
 
 
 def _show(args: argparse.Namespace) -> int:

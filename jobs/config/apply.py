@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from jobs.config import alerting
 from jobs.config.rules import ASSET, METER, SITE, Kind
 from jobs.config.schema import Config, Known
 from jobs.errors import UserError
@@ -38,6 +39,8 @@ class Applied:
     sites: int = 0
     meters: int = 0
     assets: int = 0
+    alerts: int = 0
+    receivers: int = 0
     messages: int = 0
     rederived: int = 0
     """Meters whose energy was derived again."""
@@ -61,7 +64,7 @@ def apply(addresses: Addresses, config: Config, say: Say | None = None) -> Appli
         UserError: Kafka does not answer, or refuses, or the energy cannot be derived; applying again mends it.
         DatabaseError: the database does not answer.
     """
-    entries = {"sites": config.sites, "meters": config.meters, "assets": config.assets}
+    entries = {name: getattr(config, name) for name in (*TABLES, *alerting.TABLES)}
     applied = _write(addresses.kafka, addresses.database_url, entries)
     return replace(applied, rederived=rederive_outdated(addresses.database_url, say))
 
@@ -127,11 +130,12 @@ def known(database_url: str) -> Known:
         cursor.execute("SELECT site_id, tz, tenant_id FROM site")
         sites = {site: {"tz": tz, "tenant_id": tenant} for site, tz, tenant in cursor.fetchall()}
         cursor.execute("SELECT meter_id, parent_meter_id FROM meter")
-        return Known(sites, dict(cursor.fetchall()))
+        parents = dict(cursor.fetchall())
+        return Known(sites, parents, frozenset(entry["receiver"] for entry in alerting.stored(cursor, "receivers")))
 
 
 def stored(database_url: str) -> dict[str, list[dict[str, Any]]]:
-    """`sites`, `meters` (with `configured`) and `assets` of the database, by id.
+    """`sites`, `meters` (with `configured`), `assets`, `alerts` and `receivers` of the database, by id.
 
     Raises:
         DatabaseError: it does not answer.
@@ -140,6 +144,7 @@ def stored(database_url: str) -> dict[str, list[dict[str, Any]]]:
 
     with connected(database_url) as link, link.cursor() as cursor:
         found = {kind.name: _rows(cursor, kind) for kind in (SITE, METER, ASSET)}
+        found |= {name: alerting.stored(cursor, name) for name in alerting.TABLES}
         cursor.execute("SELECT meter_id FROM meter WHERE configured")
         configured = {name for (name,) in cursor.fetchall()}
     for meter in found["meters"]:
@@ -156,8 +161,12 @@ def _write(kafka: str, database_url: str, entries: Mapping[str, Sequence[Mapping
             kind.name: sum(_upsert(cursor, kind, entry) for entry in entries.get(kind.name, ()))
             for kind in (SITE, METER, ASSET)  # sites first: the others refer to them
         }
+        for name in alerting.TABLES:
+            counts[name] = sum(alerting.upsert(cursor, name, dict(entry)) for entry in entries.get(name, ()))
         touched |= _sites_of(cursor, entries)  # where a meter was, and where it is now
         messages = list(_messages(cursor, touched, [str(m["meter_id"]) for m in entries.get("meters", ())]))
+        if entries.get("alerts"):
+            messages.append((alerting.RULES_TOPIC, alerting.RULES_KEY, alerting.message(cursor)))
         link.commit()
         _send(producer, kafka, messages)
     return Applied(**counts, messages=len(messages))

@@ -10,7 +10,11 @@ from typing import Any
 import yaml
 
 from jobs.config import yaml_lines
-from jobs.config.rules import ASSET, INHERITED, KINDS, METER, SITE, Kind
+from jobs.config.alert_rules import ALERTING, RECEIVER, RULE, problems_of
+from jobs.config.rules import ASSET, INHERITED, METER, SITE, Kind
+from jobs.config.rules import KINDS as PLACES
+
+KINDS = (*PLACES, *ALERTING)
 
 
 @dataclass(frozen=True)
@@ -40,6 +44,9 @@ class Config:
     sites: tuple[dict[str, Any], ...] = ()
     meters: tuple[dict[str, Any], ...] = ()
     assets: tuple[dict[str, Any], ...] = ()
+    alerts: tuple[dict[str, Any], ...] = ()
+    """Rules, each with the keys that it says: the others keep the defaults of the program's version."""
+    receivers: tuple[dict[str, Any], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -52,6 +59,7 @@ class Known:
     """Site → its `tz` and `tenant_id`."""
     parents: Mapping[str, str | None] = field(default_factory=dict)
     """Meter → its parent."""
+    receivers: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -89,6 +97,7 @@ def parse(source: str, file: str = "config", known: Known | None = None) -> Conf
         low, high = asset.values.get("min_w"), asset.values.get("max_w")
         if low is not None and high is not None and low > high:
             say(asset.lines["min_w"], f"min_w {low:g} is above max_w {high:g}: exchange them")
+    _check_alerting(found, known, say)
     if problems:
         raise ConfigError(problems)
     sites = [_filled(SITE, entry.values) for entry in found["sites"]]
@@ -97,6 +106,8 @@ def parse(source: str, file: str = "config", known: Known | None = None) -> Conf
         tuple(sites),
         tuple(_filled(METER, entry.values, places) for entry in found["meters"]),
         tuple(_filled(ASSET, entry.values, places) for entry in found["assets"]),
+        tuple(entry.values for entry in found["alerts"]),
+        tuple(entry.values for entry in found["receivers"]),
     )
 
 
@@ -117,7 +128,7 @@ def _read(root: yaml.Node | None, say: yaml_lines.Say, said: bool) -> dict[str, 
             kind = next(kind for kind in KINDS if kind.name == name)
             found[name] = _entries(kind, value, say)
         elif not _is_null(value):
-            say(yaml_lines.line(value), f"{name}: expected a list: begin each entry with `- {name[:-1]}_id: …`")
+            say(yaml_lines.line(value), f"{name}: expected a list: begin each entry with `- {_id_key(name)}: …`")
     return found
 
 
@@ -176,6 +187,21 @@ def _check_references(found: Mapping[str, list[_Entry]], known: Known, say: yaml
             say(entry.lines["parent_meter_id"], f"no meter {parent}: add it under `meters`{_near(parent, meters)}")
 
 
+def _check_alerting(found: Mapping[str, list[_Entry]], known: Known, say: yaml_lines.Say) -> None:
+    for kind in ALERTING:
+        for entry in found[kind.name]:
+            for key, text in problems_of(kind, entry.values, entry.lines):
+                say(entry.lines.get(key, entry.line), text)
+    receivers = {*known.receivers, *(entry.values.get(RECEIVER.id_key) for entry in found[RECEIVER.name])}
+    for entry in found[RULE.name]:
+        told = {"receivers": entry.values.get("receivers", [])}
+        told["escalate"] = (entry.values.get("escalate") or {}).get("receivers", [])
+        for key, names in told.items():
+            for name in names:
+                if name not in receivers:
+                    say(entry.lines[key], f"no receiver {name}: add it under `receivers`{_near(name, receivers)}")
+
+
 def _check_parents(meters: list[_Entry], known: Known, say: yaml_lines.Say) -> None:
     """Parents must end somewhere: each circle is said once, at its first meter in the file."""
     mine = {entry.values["meter_id"]: entry for entry in meters if "meter_id" in entry.values}
@@ -202,6 +228,10 @@ def _filled(
         site = sites[full["site_id"]]
         full |= {name: site[name] for name in INHERITED if name not in values}
     return full
+
+
+def _id_key(name: str) -> str:
+    return next(kind.id_key for kind in KINDS if kind.name == name)
 
 
 def _unknown(name: str, allowed: Iterable[str]) -> str:

@@ -64,14 +64,14 @@ def test_the_documented_example(
     assert "hq" not in latest(status["kafka"], "sites")
 
     code, out, _ = run(capsys, "apply", str(file), "--json", *where)
-    counts = {"sites": 1, "meters": 3, "assets": 2}
+    counts = {"sites": 1, "meters": 3, "assets": 2, "alerts": 0, "receivers": 0}
     assert (code, json.loads(out)) == (
         0,
         {"valid": True, **counts, "changed": {**counts, "messages": 4, "rederived": 0}},
     )
     code, out, _ = run(capsys, "apply", str(file), "--json", *where)
     changed = json.loads(out)["changed"]
-    assert changed == {"sites": 0, "meters": 0, "assets": 0, "messages": 4, "rederived": 0}
+    assert changed == {**dict.fromkeys(counts, 0), "messages": 4, "rederived": 0}
 
     site = latest(status["kafka"], "sites")["hq"]
     assert site["meters"] == ["hq-floor-1", "hq-floor-2", "hq-main"]

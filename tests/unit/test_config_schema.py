@@ -105,7 +105,7 @@ def test_all_problems_at_once_each_with_line_and_remedy() -> None:
         "f.yaml:21: type: 'windmill': use one of battery, ev, flexible_load",
         "f.yaml:22: min_w 5 is above max_w 1: exchange them",
         "f.yaml:24: efficiency: 1.2 is too large: want at most 1",
-        "f.yaml:25: unknown key alarms: use one of sites, meters, assets",
+        "f.yaml:25: unknown key alarms (did you mean alerts?)",
     ]
 
 
@@ -113,7 +113,7 @@ def test_all_problems_at_once_each_with_line_and_remedy() -> None:
     ("source", "line"),
     [
         ("", "f.yaml:1: nothing in it: write sites, meters, assets"),
-        ("- a", "f.yaml:1: expected sites, meters, assets at the start of a line, each with a list below it"),
+        ("- a", "expected sites, meters, assets, alerts, receivers at the start of a line, each with a list below it"),
         ("sites: hq", "f.yaml:1: sites: expected a list: begin each entry with `- site_id: …`"),
         ("sites:\n  - hq", "f.yaml:2: sites: expected an entry such as `- site_id: …`"),
         ("sites:\n  - {site_id: no}", "f.yaml:2: site_id: expected text, not False: put it in quotes"),

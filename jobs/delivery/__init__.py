@@ -1,0 +1,1 @@
+"""Delivery of alerts: topic `alerts` → outbox (table `webhook_delivery`) → receivers. No part of a Flink job."""
