@@ -364,6 +364,39 @@ class Shard:
             )
         return kwh, covered
 
+    # --- what a detector asks (operators.detection.shard_watch) -----------------------------------------------------
+
+    def newest_ms(self) -> Ints:
+        """[meters] time of each meter's newest reading, epoch ms UTC; NEVER: there was none."""
+        newest = np.full(len(self.meters), NEVER)
+        np.maximum.at(newest, self._owner, self.carry.last_ms)
+        return newest
+
+    def step_ms(self) -> Ints:
+        """[meters] the length of each meter's steps, as it looks now."""
+        return self._step_ms()
+
+    def steps(self, meters: Ints, end_ms: int, step_s: int) -> Floats:
+        """[m, 168 h] net kWh of each step until `end_ms`, NaN where missing, of the meters at these positions."""
+        return self._steps(meters, end_ms, step_s)[0]
+
+    def step(self, meters: Ints, end_ms: int, step_s: int) -> tuple[Floats, NDArray[np.bool_]]:
+        """The last of these alone, [m]; and whether a reading ended in it."""
+        numbers = np.arange(end_ms - step_s * 1000, end_ms, SLOT_MS) // SLOT_MS
+        kwh, covered = self._net(meters, numbers % SLOTS)
+        there = (covered > 0) & ~self.history.absent(numbers)
+        share = (covered * there).sum(1) / (step_s * 1000)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            energy = np.where(share >= KNOWN_SHARE, (kwh * there).sum(1) / share, np.nan)
+        heard = (self.history.read[:, numbers % SLOTS] * ~self.history.absent(numbers)).any(axis=1)
+        read = np.zeros(len(self.meters), np.bool_)
+        read[self._owner[heard]] = True
+        return energy, read[meters]
+
+    def about(self, meter: int) -> tuple[str, str, MeterConfig]:
+        """Tenant, time zone and configuration of the meter at a position."""
+        return self._tenant[meter], self._zone[meter], self._meter_configs.get(self.meters[meter], UNKNOWN)
+
     # --- state out and in -------------------------------------------------------------------------------------------
 
     def names(self) -> bytes:

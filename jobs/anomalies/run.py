@@ -11,29 +11,12 @@ from numpy.typing import NDArray
 from models.dataset import MeterSeries
 from operators.detection.detector import DEFAULT, Settings
 from operators.detection.events import Events
+from operators.detection.next_step import next_step
 from operators.detection.watch import BAND, Watch
-from operators.features import CONTEXT_HOURS, HORIZON_HOURS, MIN_KNOWN_SHARE, phase_issue_times, to_phases
+from operators.features import CONTEXT_HOURS, HORIZON_HOURS, MIN_KNOWN_SHARE
 from operators.forecaster import Forecaster
 
 Progress = Callable[[float], None]
-
-
-def next_step(
-    forecaster: Forecaster, history: NDArray[Any], end_ms: NDArray[np.int64], step_s: int, zone: str
-) -> NDArray[np.float64]:
-    """The forecast of the next step alone: the first of `Forecaster.predict`'s, without the other phases of the hour.
-
-    Args:
-        history: [n, 168 * k] kWh of each step, NaN missing; the last ends at `end_ms`.
-        end_ms: [n] epoch ms UTC.
-
-    Returns:
-        [n, 9] kWh.
-    """
-    k = 3600 // step_s
-    phases = to_phases(history, k)[::k]
-    issued = phase_issue_times(end_ms, k)[::k]
-    return np.asarray(forecaster.predict(phases, issued, 3600, 0, zone or None)[:, :, 0] / k, np.float64)
 
 
 def detect(

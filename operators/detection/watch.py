@@ -7,7 +7,7 @@ without such steps use the forecast that was issued anyway.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -25,6 +25,8 @@ Predict = Callable[[Floats, Ints], NDArray[Any]]
 """From histories [n, 168 * k] kWh and positions of their meters [n] to quantiles [n, 9] kWh of the next step."""
 BAND = [0, len(QUANTILES) // 2, len(QUANTILES) - 1]
 CONTEXT_MS = CONTEXT_HOURS * 3_600_000
+MARK_MS = 6 * 3_600_000
+"""How far apart the states lie that are kept to go through steps again from."""
 VERSION = 1
 
 
@@ -37,17 +39,25 @@ class Entry:
     said: Events
     """`meter` is the position in the shard."""
 
+    @property
+    def newest_ms(self) -> int:
+        """The latest end of its steps."""
+        return int(self.step.end_ms.max())
+
 
 class Watch:
-    """Anomalies of the meters of one shard. Its state is `header()` and, for each kept step, `entry(number)`."""
+    """Anomalies of the meters of one shard.
+
+    To be kept of it: `header()`; `base()`, which changes with `base_number`; and for each kept step `entry(number)`.
+    """
 
     def __init__(self, settings: Settings = DEFAULT, kept_h: float = 24.0) -> None:
         """`kept_h`: how late a reading may be and still take an event back."""
         self._settings = settings
         self._kept_ms = int(kept_h * 3_600_000)
         self.state = State.empty(0)
-        self._base = State.empty(0)
-        """As the state was before the oldest kept step."""
+        self._marks: dict[int, State] = {0: State.empty(0)}
+        """Number of a step → the state before it: of the oldest kept step, and of some later ones."""
         self._band = np.zeros((0, 3))
         self._band_ms = np.zeros(0, np.int64)
         """By meter: the forecast of its next step, and that step's end."""
@@ -55,11 +65,14 @@ class Watch:
         """Meter, end and kWh of steps that forecasts are to be made without."""
         self._entries: dict[int, Entry] = {}
         self._next = 0
+        self.changed: set[int] = set()
+        """Numbers of kept steps that late readings have changed: to be saved again, then cleared."""
 
     def grow(self, meters: int) -> None:
         """Makes room for new meters after the old ones."""
         more = meters - len(self.state)
-        self.state, self._base = self.state.grown(meters), self._base.grown(meters)
+        self.state = self.state.grown(meters)
+        self._marks = {number: state.grown(meters) for number, state in self._marks.items()}
         self._band = np.concatenate((self._band, np.full((more, 3), np.nan)))
         self._band_ms = np.concatenate((self._band_ms, np.full(more, NEVER)))
 
@@ -101,6 +114,7 @@ class Watch:
             np.full(len(meters), np.nan) if max_kw is None else max_kw, known if fresh is None else fresh,
         )  # fmt: skip
         seen = observe(self.state.take(meters), step, self._settings)
+        self._mark(int(end_ms.max(initial=NEVER)))
         self.state = self.state.put(meters, seen.state)
         events = seen.events.of_meters(meters)
         self._remember(Entry(meters, step, events))
@@ -125,12 +139,15 @@ class Watch:
             if len(rows):
                 changed.update(entry.meters[rows].tolist())
                 self._entries[number] = replace(entry, step=_with(entry.step, rows, kwh[at], fresh[at]))
+                self.changed.add(number)
         if not changed:
             return Events.none()
         mine = np.array(sorted(changed), np.int64)
         before, after = [], []
-        state = self._base
+        state = self._marks[self.base_number]
         for number, entry in self._entries.items():
+            if number in self._marks:
+                self._marks[number] = self._marks[number].put(mine, state.take(mine))
             rows = np.flatnonzero(np.isin(entry.meters, mine))
             chosen = entry.meters[rows]
             seen = observe(state.take(chosen), _take(entry.step, rows), self._settings)
@@ -140,6 +157,8 @@ class Watch:
             before.append(entry.said.take(of_mine))
             after.append(said)
             self._entries[number] = replace(entry, said=entry.said.take(~of_mine).joined(said))
+            if of_mine.any() or len(said):
+                self.changed.add(number)
             self._forget(chosen, entry.step.end_ms[rows])
             self._replace(chosen, entry.step.end_ms[rows], seen.instead)
         self.state = self.state.put(mine, state.take(mine))
@@ -188,19 +207,40 @@ class Watch:
 
     # --- steps kept -------------------------------------------------------------------------------------------------
 
+    def _mark(self, end_ms: int) -> None:
+        last = next(reversed(self._entries.values()), None)
+        if last is not None and last.newest_ms // MARK_MS != end_ms // MARK_MS:
+            self._marks[self._next] = self.state
+
     def _remember(self, entry: Entry) -> None:
         if not len(entry.meters) or self._kept_ms <= 0:
             return
         self._entries[self._next] = entry
         self._next += 1
         newest = int(entry.step.end_ms.max())
-        for number, old in list(self._entries.items()):
-            if newest - int(old.step.end_ms.max()) < self._kept_ms:
-                break
-            self._base = self._base.put(
-                old.meters, observe(self._base.take(old.meters), old.step, self._settings).state
-            )
+        young = next(number for number, kept in self._entries.items() if newest - kept.newest_ms < self._kept_ms)
+        # From mark to mark, for what is before the oldest mark cannot be gone through again.
+        for number in [number for number in self._marks if number <= young][:-1]:
+            del self._marks[number]
+        for number in [number for number in self._entries if number < self.base_number]:
             del self._entries[number]
+            self.changed.discard(number)
+
+    @property
+    def base_number(self) -> int:
+        """Of the step before which `base` was the state."""
+        return next(iter(self._marks))
+
+    def base(self) -> bytes:
+        """The state from which the kept steps lead to the present one."""
+        return self._marks[self.base_number].to_bytes()
+
+    def kept(self) -> Iterator[tuple[Ints, int, int, Floats]]:
+        """Of each kept step: its meters, its end, its length and the energies as they were taken in."""
+        for entry in self._entries.values():
+            for end in np.unique(entry.step.end_ms).tolist():
+                mine = entry.step.end_ms == end
+                yield entry.meters[mine], end, entry.step.step_s, entry.step.kwh[mine]
 
     def numbers(self) -> list[int]:
         """Of the kept steps, oldest first."""
@@ -215,41 +255,43 @@ class Watch:
         return pack(VERSION, columns)
 
     def header(self) -> bytes:
-        """All but the kept steps."""
-        state, base = self.state.to_bytes(), self._base.to_bytes()
+        """All but the base and the kept steps."""
         columns: dict[str, NDArray[Any]] = {
             "band": self._band,
             "band_ms": self._band_ms,
             "of": self._instead[0],
             "at_ms": self._instead[1],
             "kwh": self._instead[2],
-            "state": np.frombuffer(state, np.uint8),
-            "base": np.frombuffer(base, np.uint8),
         }
-        return pack(VERSION, columns, next=self._next)
+        return pack(VERSION, columns, next=self._next, base=self.base_number)
 
     @classmethod
     def restore(
-        cls, header: bytes, entries: dict[int, bytes], settings: Settings = DEFAULT, kept_h: float = 24.0
+        cls, header: bytes, base: bytes, entries: dict[int, bytes], settings: Settings = DEFAULT, kept_h: float = 24.0
     ) -> Self:
-        """A watch as it was when `header` and the entries were taken.
+        """A watch as it was when `header`, `base` and the entries were taken.
 
         Raises:
             ValueError: the state is of a version that this code does not know.
         """
         watch = cls(settings, kept_h)
         columns, head = unpack(VERSION, header, "a watch")
-        watch.state = State.from_bytes(columns["state"].tobytes())
-        watch._base = State.from_bytes(columns["base"].tobytes())
         watch._band, watch._band_ms = columns["band"], columns["band_ms"]
         watch._instead = columns["of"], columns["at_ms"], columns["kwh"]
-        watch._next = int(head["next"])
+        watch.state = State.from_bytes(base).grown(len(watch._band))
+        watch._marks = {int(head["base"]): watch.state}
         for number in sorted(entries):
             found, _ = unpack(VERSION, entries[number], "a watch")
             step: dict[str, Any] = {f.name: found[f"step.{f.name}"] for f in fields(Step)}
             step["step_s"] = int(found["step.step_s"])
             said = Events(**{f.name: found[f"said.{f.name}"] for f in fields(Events)})
-            watch._entries[number] = Entry(found["meters"], Step(**step), said)
+            entry = Entry(found["meters"], Step(**step), said)
+            watch._next = number
+            watch._mark(entry.newest_ms)
+            seen = observe(watch.state.take(entry.meters), entry.step, settings)
+            watch.state = watch.state.put(entry.meters, seen.state)
+            watch._entries[number] = entry
+        watch._next = int(head["next"])
         return watch
 
 

@@ -22,10 +22,11 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from jobs.anomalies.run import detect, next_step
+from jobs.anomalies.run import detect
 from models.data_sources import load_cambridge, load_judged
 from models.dataset import MeterSeries
 from operators.detection.events import Status
+from operators.detection.next_step import next_step
 from operators.features import CONTEXT_HOURS
 from operators.forecaster import Forecaster
 from tests.bench.faults import Fault, Score, clean, inject, score

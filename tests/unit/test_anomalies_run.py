@@ -9,10 +9,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from jobs.anomalies.run import detect, next_step
+from jobs.anomalies.run import detect
 from jobs.cli import main
 from models.dataset import MeterSeries
 from operators.detection.events import Events, Kind
+from operators.detection.next_step import next_step
 from operators.features import CONTEXT_HOURS
 from operators.forecaster import Forecaster
 from tests.bench.faults import Fault, clean, inject, score

@@ -1,0 +1,67 @@
+"""Detect: meter.readings → quarter hours → shards → what no meter of this kind does → anomalies, topic and table.
+
+flink run -py jobs/detect.py --kafka HOST:PORT --database-url postgresql://…
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from jobs import launch, preflight
+from jobs.forecast import model
+from jobs.job_settings import JobSettings
+from jobs.launch import job_of, table_environment
+from jobs.tables import create_readings, create_shards, create_sink, topic
+
+NAME = "energyai-detect"
+
+BATCHES = {
+    # Who reads the topic sees an anomaly when its transaction is committed, with the next checkpoint.
+    "python.fn-execution.bundle.time": "100",
+    "execution.checkpointing.interval": "2 s",
+    "execution.checkpointing.min-pause": "1 s",
+}
+
+
+def build(t_env: Any, settings: JobSettings, verified: tuple[bytes, str]) -> None:
+    """The job: readings → texts of a shard and quarter hour → anomalies → database → topic."""
+    from pyflink.common.typeinfo import Types
+    from pyflink.table import Schema
+
+    from operators.detect_function import DetectShard, write_anomalies
+
+    create_readings(t_env, settings, group=settings.name(NAME), event_time=True)
+    create_shards(t_env, settings)
+    create_sink(t_env, settings, "anomalies", "anomalies")
+    found = (
+        t_env.to_data_stream(t_env.from_path("shard_texts"))
+        .key_by(lambda row: row[0], key_type=Types.INT())
+        .process(DetectShard(*verified, settings.kafka, topic(settings, "meters")), output_type=Types.STRING())
+        .uid("detect-shard")
+        .name("anomalies of a shard")
+        .disable_chaining()
+    )
+    schema = Schema.new_builder().column_by_expression("messages", "f0").build()
+    t_env.create_temporary_view("found", t_env.from_data_stream(found, schema))
+    t_env.create_temporary_function("write_anomalies", write_anomalies(settings.database_url))
+    job_of(t_env, "anomalies").attach_as_datastream()
+
+
+def submit(settings: JobSettings) -> Any:
+    """Submits the job."""
+    verified = model(settings)
+    preflight.check_topics(settings, ("meter.readings",), ("anomalies",))
+    stream, t_env = table_environment(settings, settings.name(NAME), BATCHES)
+    build(t_env, settings, verified)
+    return stream.execute_async(settings.name(NAME))
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The job's command line."""
+    return launch.main(NAME, argv, __doc__, submit)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

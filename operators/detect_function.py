@@ -1,0 +1,171 @@
+"""Thin Flink wrapper of the detector: a shard's windows in, messages of the topic `anomalies` out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from functools import partial
+from typing import Any
+
+import orjson
+import pandas as pd
+from numpy.typing import NDArray
+from pyflink.common.typeinfo import Types
+from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
+from pyflink.table import DataTypes
+from pyflink.table.udf import FunctionContext, ScalarFunction, udf
+
+from operators import anomaly_rows
+from operators.detection.next_step import next_step
+from operators.detection.shard_watch import ShardWatch
+from operators.forecaster import Forecaster
+from operators.meters_topic import MetersTopic
+from operators.packing import RECORD, UNIT, unpack
+from operators.pg import Session
+from operators.shard_states import BYTES, ShardStates
+
+LOOK_EVERY_S = 2.0
+"""How often the topic `meters` is asked for news, between windows."""
+SLOT_MS = 900_000
+SILENT_MS = 2 * 86_400_000
+"""A shard of which nothing comes is looked at for so long: what is missing has been said by then."""
+LAST_MS = 2**63 - 2
+"""A watermark that only the end of all input reaches."""
+
+
+class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
+    """Keyed by shard: (shard, window end, readings as text) → messages of the topic `anomalies`, as one text.
+
+    A shard that is silent has no windows: a timer closes them in their place.
+    """
+
+    def __init__(self, model: bytes, model_sha256: str, kafka: str, meters_topic: str) -> None:
+        self._model = model
+        self._model_sha256 = model_sha256
+        self._kafka = kafka
+        self._topic = meters_topic
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self._shards = ShardStates(runtime_context)
+        self._watches: dict[int, ShardWatch] = {}
+        self._bases: dict[int, int] = {}
+        self._entries: dict[int, set[int]] = {}
+        self._heard: dict[int, int] = {}
+        self._configured: dict[int, int] = {}
+        self._watch = runtime_context.get_state(ValueStateDescriptor("watch", BYTES))
+        self._base = runtime_context.get_state(ValueStateDescriptor("watch-base", BYTES))
+        self._steps = runtime_context.get_map_state(MapStateDescriptor("watch-steps", Types.LONG(), BYTES))
+        forecaster = Forecaster.from_bytes(self._model, self._model_sha256)
+        self._predict, self._model_id = partial(_predict, forecaster), forecaster.model_id
+        self._meters = MetersTopic(self._kafka, self._topic)
+        self._version, self._look_at = 1, time.monotonic() + LOOK_EVERY_S
+        self._found = runtime_context.get_metrics_group().counter("anomalies")
+
+    def close(self) -> None:
+        self._meters.close()
+
+    def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[str]:
+        key, end_ms, text = value
+        shard, watch = self._shards.get(key), self._of(key)
+        changed = self._configure(key) | shard.apply(unpack(text))
+        messages = watch.window(shard, end_ms, changed, self._predict)
+        self._shards.save(key, changed)
+        self._save(key, watch)
+        self._heard[key] = end_ms
+        ctx.timer_service().register_event_time_timer(end_ms + SLOT_MS)
+        yield from self._said(messages)
+
+    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[str]:
+        key = ctx.get_current_key()
+        timers = ctx.timer_service()
+        if timers.current_watermark() >= LAST_MS:
+            return  # the input has ended: nobody is missing
+        shard, watch = self._shards.get(key), self._of(key)
+        if timestamp <= watch.clock_ms:
+            return  # its window came
+        messages = watch.window(shard, timestamp, set(), self._predict)
+        self._save(key, watch)
+        if timestamp - self._heard.setdefault(key, timestamp) < SILENT_MS:
+            timers.register_event_time_timer(timestamp + SLOT_MS)
+        yield from self._said(messages)
+
+    def _of(self, key: int) -> ShardWatch:
+        watch = self._watches.get(key)
+        if watch is None:
+            header = self._watch.value()
+            steps = {} if header is None else {number: bytes(step) for number, step in self._steps.items()}
+            if header is None:
+                watch = ShardWatch()
+            else:
+                watch = ShardWatch.restore(bytes(header), bytes(self._base.value()), steps)
+                self._bases[key] = watch.watch.base_number
+            self._watches[key], self._entries[key] = watch, set(steps)
+        return watch
+
+    def _save(self, key: int, watch: ShardWatch) -> None:
+        self._watch.update(watch.header())
+        if self._bases.get(key) != watch.watch.base_number:
+            self._bases[key] = watch.watch.base_number
+            self._base.update(watch.watch.base())
+        before, now = self._entries[key], set(watch.watch.numbers())
+        for number in before - now:
+            self._steps.remove(number)
+        for number in (now - before) | watch.watch.changed:
+            self._steps.put(number, watch.watch.entry(number))
+        watch.watch.changed.clear()
+        self._entries[key] = now
+
+    def _said(self, messages: list[dict[str, Any]]) -> Iterator[str]:
+        self._found.inc(sum(message["status"] == "open" for message in messages))
+        if messages:
+            texts = (orjson.dumps({**message, "model_id": self._model_id}).decode() for message in messages)
+            yield RECORD.join(
+                f"{message['meter_id']}{UNIT}{text}" for message, text in zip(messages, texts, strict=True)
+            )
+
+    def _configure(self, key: int) -> set[int]:
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_EVERY_S
+            self._version += self._meters.look()
+        if self._configured.get(key) == self._version:
+            return set()
+        self._configured[key] = self._version
+        return self._shards.get(key).configure(self._meters.configs)
+
+
+def _predict(
+    forecaster: Forecaster, history: NDArray[Any], end_ms: NDArray[Any], step_s: int, zones: Sequence[str]
+) -> NDArray[Any]:
+    return next_step(forecaster, history, end_ms, step_s, zones)
+
+
+class _WriteAnomalies(ScalarFunction):  # type: ignore[misc]
+    """Done with a text when its rows are committed."""
+
+    def __init__(self, database_url: str) -> None:
+        self._database_url = database_url
+        self._session: Session | None = None
+
+    def open(self, function_context: FunctionContext) -> None:
+        self._session = Session(self._database_url)
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+
+    def is_deterministic(self) -> bool:
+        return False  # The planner may not call it twice, or not at all
+
+    def eval(self, texts: pd.Series[Any]) -> pd.Series[Any]:
+        assert self._session is not None, "open() was called"
+        anomaly_rows.write(
+            self._session, [message.split(UNIT, 1)[1] for text in texts for message in text.split(RECORD)]
+        )
+        return texts
+
+
+def write_anomalies(database_url: str) -> Any:
+    """SQL function that stores texts of anomalies and gives them on when they are committed."""
+    return udf(_WriteAnomalies(database_url), result_type=DataTypes.STRING(), func_type="pandas")

@@ -1,0 +1,123 @@
+"""The detector's wrapper: what it keeps makes it again, and its timers end."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import orjson
+import pytest
+
+from operators import detect_function
+from operators.detect_function import LAST_MS, SILENT_MS, SLOT_MS, DetectShard
+from operators.forecaster import SHIPPED_MODEL, shipped_sha256
+from operators.packing import RECORD, UNIT
+from tests.unit.flink_fakes import Fake
+from tests.unit.test_detection_shard_watch import AT, load
+from tests.unit.test_shard import HOUR, START
+
+KEY = 3
+
+
+class Flink(Fake):
+    """One key, whose watermark the test moves."""
+
+    watermark = 0
+
+    def get_current_key(self) -> int:
+        return KEY
+
+    def current_watermark(self) -> int:
+        return self.watermark
+
+
+class NoMeters:
+    """A topic `meters` that says nothing."""
+
+    configs: dict[str, Any] = {}  # noqa: RUF012 - never changed
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def look(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
+
+
+@pytest.fixture(autouse=True)
+def _no_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(detect_function, "MetersTopic", NoMeters)
+
+
+def opened(flink: Flink) -> DetectShard:
+    function = DetectShard(SHIPPED_MODEL.read_bytes(), shipped_sha256(), "kafka", "meters")
+    function.open(flink)
+    return function
+
+
+def text(hour: int, values: Any) -> str:
+    """One hour's interval of each meter."""
+    return RECORD.join(
+        UNIT.join((f"m{i}", "1-0:1.8.0", "default", "1", "1", f"{START + (hour + 1) * HOUR} {value} {HOUR} 0 0"))
+        for i, value in enumerate(values)
+    )
+
+
+def said(found: Any) -> list[dict[str, Any]]:
+    return [orjson.loads(piece.split(UNIT)[1]) for text in found for piece in text.split(RECORD)]
+
+
+def hours(function: DetectShard, flink: Flink, kwh: Any, first: int, until: int) -> list[dict[str, Any]]:
+    return [
+        message
+        for hour in range(first, until)
+        for message in said(function.process_element((KEY, START + (hour + 1) * HOUR, text(hour, kwh[:, hour])), flink))
+    ]
+
+
+def test_a_restart_goes_on_where_the_state_stands() -> None:
+    kwh = 10 * load(2, AT + 10)
+    kwh[0, AT] += 80
+    whole = Flink()
+    expected = hours(opened(whole), whole, kwh, 0, AT + 10)
+    assert [(m["meter_id"], m["kind"], m["status"]) for m in expected] == [
+        ("m0", "spike", "open"),
+        ("m0", "spike", "closed"),
+    ]
+    assert expected[0]["model_id"]
+    flink = Flink()
+    found = [
+        m
+        for a, b in ((0, AT - 30), (AT - 30, AT + 1), (AT + 1, AT + 10))
+        for m in hours(opened(flink), flink, kwh, a, b)
+    ]
+    assert found == expected
+    assert flink.states["watch"].held == whole.states["watch"].held
+    assert set(flink.states["watch-steps"]) == set(whole.states["watch-steps"])
+    assert flink.counters["anomalies",].count == 1
+
+
+def test_a_silent_shard_is_looked_at_for_two_days_and_no_longer() -> None:
+    flink, kwh = Flink(), 10 * load(2, AT)
+    function = opened(flink)
+    assert hours(function, flink, kwh, 0, AT) == []
+    last = START + AT * HOUR
+    flink.timers = {last + SLOT_MS}
+    found = []
+    while flink.timers:
+        at = flink.timers.pop()
+        assert at <= last + SILENT_MS + SLOT_MS
+        found += said(function.on_timer(at, flink))
+    assert {(m["meter_id"], m["kind"]) for m in found} == {("m0", "missing"), ("m1", "missing")}
+    assert at >= last + SILENT_MS
+
+
+def test_at_the_end_of_all_input_nobody_is_missing() -> None:
+    flink = Flink()
+    function = opened(flink)
+    hours(function, flink, np.ones((1, 3)), 0, 3)
+    flink.watermark, flink.timers = LAST_MS, set()
+    assert list(function.on_timer(START + 9 * HOUR, flink)) == []
+    assert not flink.timers
