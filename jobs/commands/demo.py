@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 import signal
+import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import Any
 
 from infra.embedded.stack import Stack
@@ -26,11 +27,11 @@ from jobs.submission import submit
 NAME = "demo"
 HELP = "the main job on real meters, with a live display"
 SPEED = 20_000.0
-JOBS = ("ingest", "forecast", "control")
-STAGES = (("ingest", "forecast"), ("control",), ("control_record",))
+JOBS = ("ingest", "forecast", "detect", "control", "alerts")
+STAGES = (("ingest", "forecast", "detect"), ("control",), ("control_record", "alerts"))
 """Of a run to the end: what reads the topics that others write begins when these are complete."""
 TOPIC = "meter.readings"
-NAMES = {"energyai-ingest", "energyai-forecast", "energyai-control", "energyai-control-record"}
+NAMES = {f"energyai-{name.replace('_', '-')}" for name in {*JOBS, *(name for stage in STAGES for name in stage)}}
 OPTIONS = ("--shards", "1")
 """A shard costs some milliseconds a quarter hour, however few its meters."""
 
@@ -150,7 +151,7 @@ def _live(args: argparse.Namespace, settings: Settings, where: Addresses, source
     )
     deadline = time.monotonic() + args.seconds if args.seconds else float("inf")
     try:
-        with Display(where, quiet=args.json) as shown:
+        with _delivering(settings), Display(where, quiet=args.json) as shown:
             while time.monotonic() < deadline:
                 now = progress[0]
                 shown.update(now.readings, iso(now.event_ms) or "", replaying=not replay.done())
@@ -166,6 +167,17 @@ def _live(args: argparse.Namespace, settings: Settings, where: Addresses, source
             flink.cancel_if_running(job_id)
     _summary(args, where)
     return 0
+
+
+@contextmanager
+def _delivering(settings: Settings) -> Iterator[None]:
+    """Tells those who are configured as receivers (`energyai config apply`) of alerts; at first nobody is."""
+    command = [sys.executable, "-m", "jobs.cli", "alerts", "deliver", "--data-dir", str(settings.data_dir)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
 
 
 class _every:  # noqa: N801 - reads as an adverb
