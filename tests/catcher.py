@@ -75,6 +75,10 @@ def catcher(answer: Answer = lambda _: "ok") -> Iterator[Catcher]:
         started.set()
         loop.run_forever()
         loop.run_until_complete(runner.cleanup())
+        hanging = asyncio.all_tasks(loop)
+        for task in hanging:
+            task.cancel()
+        loop.run_until_complete(asyncio.gather(*hanging, return_exceptions=True))
         loop.close()
 
     thread = threading.Thread(target=run, daemon=True)
