@@ -9,6 +9,7 @@ from setuptools import find_packages, setup
 RUNTIME = [
     "aiohttp>=3.10,<4",
     "apache-flink==2.3.0",
+    "cryptography>=44",  # signatures of model versions
     "defusedxml>=0.7",  # Green Button files come from outside
     "dsmr-parser>=1.11,<2",
     "highspy>=1.10",

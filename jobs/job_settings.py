@@ -39,6 +39,14 @@ class JobSettings:
     """Path of the ONNX model; empty means the shipped one."""
     model_sha256: str = ""
     """Its checksum; empty means the shipped model's card, or any for a model of your own."""
+    model_name: str = "forecaster"
+    """Whose announcements on the topic `models` the job follows."""
+    model_keys: str = ""
+    """Public keys, hexadecimal, separated by commas: who may sign a model; empty: this installation's own."""
+    rollback_windows: int = 50
+    """Meter-days that a new champion and the one before are compared on, before it is taken back."""
+    rollback_margin: float = 0.1
+    """By how much its quantile loss may be above the other's."""
     topic_prefix: str = ""
     """Put before each topic's name, so that several deployments can share a broker."""
     output_prefix: str = ""
@@ -70,6 +78,10 @@ class JobSettings:
             ("max-record-bytes", int, "a longer record is rejected"),
             ("model", str, "ONNX model (default: the shipped one)"),
             ("model-sha256", str, "the model's checksum"),
+            ("model-name", str, "whose announcements on the topic models are followed"),
+            ("model-keys", str, "public keys of who may sign a model (default: this installation's)"),
+            ("rollback-windows", int, "meter-days that a new champion is compared on before it is taken back"),
+            ("rollback-margin", float, "share by which its quantile loss may be above the former champion's"),
             ("topic-prefix", str, "put before each topic's name"),
             ("output-prefix", str, "a run beside production: put before the topics that it writes and its name"),
             ("until-offsets", str, "with --until-complete: stop at PARTITION:OFFSET,… instead of the present end"),

@@ -21,12 +21,12 @@ def check(settings: JobSettings) -> None:
 
 
 def check_kafka(settings: JobSettings) -> None:
-    """Whether the brokers answer and have the topics of readings and forecasts.
+    """Whether the brokers answer and have the topics of readings, forecasts and models.
 
     Raises:
         UserError: they do not.
     """
-    check_topics(settings, ("meter.readings",), ("meter.readings.rejected", "forecasts"))
+    check_topics(settings, ("meter.readings",), ("meter.readings.rejected", "forecasts", "models"))
 
 
 def check_topics(settings: JobSettings, read: Sequence[str], written: Sequence[str]) -> None:

@@ -109,3 +109,10 @@ def create_sink(t_env: Any, settings: JobSettings, table: str, name: str) -> Non
         transactions=f"energyai-{settings.output_topic(table)}",
     ):
         t_env.execute_sql(statement)
+
+
+def create_announcements(t_env: Any, settings: JobSettings) -> None:
+    """The table `model_announcements` (record_key, record_value) on the topic `models`, at least once."""
+    topic_name = settings.output_topic("models")
+    for statement in statements("model_announcements", topic=topic_name, kafka=settings.kafka):
+        t_env.execute_sql(statement)

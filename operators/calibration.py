@@ -149,16 +149,20 @@ def update(state: Calibration, quantiles: NDArray[Any], actual: NDArray[Any]) ->
 
 def _moved(issued: Floats, state: Calibration) -> Floats:
     """The levels with their offsets, which may cross; the median as it was."""
-    moved = issued + state.offset[:, :, None] * _spread(issued)[:, None, :]
+    moved = np.multiply(state.offset[:, :, None], _spread(issued)[:, None, :])
+    moved += issued
     moved[:, _MEDIAN] = issued[:, _MEDIAN]
     return np.asarray(moved)
 
 
 def _bounded(moved: Floats) -> Floats:
     """Each level no nearer to the median's other side than the level within it: sorting would mix levels up."""
-    lower = np.minimum.accumulate(moved[:, _MEDIAN::-1], axis=1)[:, ::-1]
-    upper = np.maximum.accumulate(moved[:, _MEDIAN:], axis=1)
-    return np.concatenate((lower, upper[:, 1:]), axis=1)
+    bounded = moved.copy()
+    for level in range(1, _MEDIAN + 1):
+        lower, upper = bounded[:, _MEDIAN - level], bounded[:, _MEDIAN + level]
+        np.minimum(lower, bounded[:, _MEDIAN - level + 1], out=lower)
+        np.maximum(upper, bounded[:, _MEDIAN + level - 1], out=upper)
+    return np.asarray(bounded)
 
 
 def _spread(issued: Floats) -> Floats:

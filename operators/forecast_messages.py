@@ -1,8 +1,11 @@
-"""Forecasts as texts: what the topic `forecasts` carries, many to a text on the way through the JVM."""
+"""Forecasts as texts: what the topic `forecasts` carries, many to a text on the way through the JVM.
+
+After a GS come those of models that are scored beside the champion: stored, and sent to nobody.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +16,8 @@ from operators.features import QUANTILES
 from operators.packing import RECORD, UNIT
 from operators.shard import Due
 
+SHADOW = "\x1d"
+"""GS, the ASCII group separator: what follows it in a text is stored only."""
 QUANTILE_NAMES = [f"q{round(100 * q)}" for q in QUANTILES]
 
 
@@ -28,15 +33,18 @@ class Forecasts:
     """[m, 9, steps]"""
     model_id: str
     model_sha256: str
+    role: str = ""
+    """Of a model that is scored beside the champion: challenger or previous."""
 
 
-def write(due: Due, kwh: NDArray[np.float32], model_id: str, model_sha256: str) -> str:
+def write(due: Due, kwh: NDArray[np.float32], model_id: str, model_sha256: str, role: str = "") -> str:
     """The messages of one set of forecasts: "key US value" joined by RS.
 
     Args:
         due: for which m meters.
         kwh: [m, 9, steps] kWh of each step.
         model_id, model_sha256: the model.
+        role: of one that is scored beside the champion.
     """
     at = f"{np.datetime64(due.issued_at_ms, 'ms')}Z"
     texts = []
@@ -50,20 +58,34 @@ def write(due: Due, kwh: NDArray[np.float32], model_id: str, model_sha256: str) 
             "kwh": dict(zip(QUANTILE_NAMES, quantiles, strict=True)),
             "model_id": model_id,
             "model_sha256": model_sha256,
+            **({"role": role} if role else {}),
         }
         texts.append(meter_id + UNIT + orjson.dumps(value, option=orjson.OPT_SERIALIZE_NUMPY).decode())
     return RECORD.join(texts)
 
 
+def join(issued: Sequence[str], shadows: Sequence[str]) -> str:
+    """One text of what `write` gave: what is sent, and what is only stored."""
+    return RECORD.join(issued) + (SHADOW + RECORD.join(shadows) if shadows else "")
+
+
+def sent(text: str) -> str:
+    """The part of a text that goes to the topic; may be empty."""
+    return text.partition(SHADOW)[0]
+
+
 def read(texts: Iterable[str]) -> Iterator[Forecasts]:
-    """The forecasts in such texts, those of one model and number of steps together; numbers come back bit by bit."""
-    groups: dict[tuple[str, str, int], list[dict[str, object]]] = {}
+    """The forecasts in such texts, those of one model, role and number of steps together, bit by bit."""
+    groups: dict[tuple[str, str, str, int], list[dict[str, object]]] = {}
     for text in texts:
-        for message in text.split(RECORD):
+        for message in text.replace(SHADOW, RECORD).split(RECORD):
+            if not message:
+                continue
             value = orjson.loads(message.partition(UNIT)[2])
-            key = (value["model_id"], value["model_sha256"], len(value["kwh"][QUANTILE_NAMES[0]]))
+            steps = len(value["kwh"][QUANTILE_NAMES[0]])
+            key = (value["model_id"], value["model_sha256"], value.get("role", ""), steps)
             groups.setdefault(key, []).append(value)
-    for (model_id, model_sha256, _), values in groups.items():
+    for (model_id, model_sha256, role, _), values in groups.items():
         yield Forecasts(
             [str(value["meter_id"]) for value in values],
             [str(value["tenant_id"]) for value in values],
@@ -72,4 +94,5 @@ def read(texts: Iterable[str]) -> Iterator[Forecasts]:
             np.array([list(value["kwh"].values()) for value in values], np.float32),  # type: ignore[attr-defined]
             model_id,
             model_sha256,
+            role,
         )

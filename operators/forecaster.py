@@ -60,6 +60,8 @@ class Forecaster:
         self.sha256 = sha256
         self.model_id = str(metadata["model_id"])
         self.feature_set = str(metadata["feature_set"])
+        self.reference = str(metadata.get("reference", ""))
+        """How the inputs that it was trained on are distributed, JSON of `operators.serving.drift`, or ""."""
 
     @classmethod
     def load(cls, path: str | Path = SHIPPED_MODEL, sha256: str | None = None) -> Self:

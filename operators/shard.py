@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from typing import Any, Protocol, Self
 
 import numpy as np
@@ -37,6 +37,7 @@ CLOSED_SHARE = 0.9
 READ_SHARE = 0.8
 """A meter with a reading in so many of its known quarter hours has steps of a quarter hour."""
 STEPS_S = (900, 3600)
+DAY_SLOTS = 96
 VERSION = 2
 SEVERAL = -1
 DECODED = 16
@@ -72,6 +73,17 @@ class Due:
     """[m] each meter's IANA time zone."""
     history: Floats
     """[m, 168 h] kWh of each step, oldest first, NaN where missing; the last ends at `issued_at_ms`."""
+    row: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
+    """[m] each meter's position in the shard."""
+
+    def take(self, chosen: Ints) -> Due:
+        """Some of the meters, by positions."""
+        names, tenants, zones = (
+            [column[i] for i in chosen.tolist()] for column in (self.meter_id, self.tenant_id, self.zone)
+        )
+        return Due(
+            self.issued_at_ms, self.step_s, names, tenants, zones, self.history[chosen], self.row[chosen]
+        )  # fmt: skip
 
 
 class Shard:
@@ -323,7 +335,7 @@ class Shard:
                     self.issued_ms[chosen] = issued_at
                     of = (self.meters, self._tenant, self._zone)
                     names, tenants, zones = ([column[i] for i in chosen.tolist()] for column in of)
-                    yield Due(issued_at, step, names, tenants, zones, history[good])
+                    yield Due(issued_at, step, names, tenants, zones, history[good], chosen)
 
     def _step_ms(self) -> Ints:
         """By meter: the length of its steps, from how many of its known quarter hours have a reading."""
@@ -333,22 +345,41 @@ class Shard:
         read = np.bincount(self._owner, read, per_meter)
         return np.where(read >= READ_SHARE * known, 900_000, 3_600_000)
 
+    def actual(self, meters: Ints, start_ms: int, step_s: int) -> Floats:
+        """What came in the 24 hours from `start_ms`, as far as it is known by now.
+
+        Args:
+            meters: [m] positions in the shard.
+            start_ms: epoch ms, a multiple of the step.
+            step_s: 900 or 3600.
+
+        Returns:
+            [m, 86,400 / step_s] net kWh of each step, NaN where less than `CLOSED_SHARE` of it is known.
+        """
+        energy, share = self._energy(meters, start_ms + DAY_SLOTS * SLOT_MS, step_s, DAY_SLOTS)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            return np.where(share >= CLOSED_SHARE, energy / share, np.nan)
+
     def _steps(self, meters: Ints, issued_at_ms: int, step_s: int) -> tuple[Floats, NDArray[np.bool_]]:
         """Net kWh of each step of the last 168 hours, NaN where missing; and whether the last step is closed."""
-        last = issued_at_ms // SLOT_MS - 1
-        numbers = np.arange(last - SLOTS + 1, last + 1)
+        energy, share = self._energy(meters, issued_at_ms, step_s, SLOTS)
+        with np.errstate(divide="ignore", invalid="ignore"):
+            history = np.where(share >= KNOWN_SHARE, energy / share, np.nan)
+        return history, share[:, -1] >= CLOSED_SHARE
+
+    def _energy(self, meters: Ints, end_ms: int, step_s: int, slots: int) -> tuple[Floats, Floats]:
+        """What is known of the energy of each step of the quarter hours up to `end_ms`, and the share that is known."""
+        last = end_ms // SLOT_MS - 1
+        numbers = np.arange(last - slots + 1, last + 1)
         kwh, covered = self._net(meters, numbers % SLOTS)
         absent = self.history.absent(numbers)
         kwh[:, absent], covered[:, absent] = 0.0, 0
         # Energy of which nobody knows when it was used is in no step.
         kwh[covered == 0] = 0.0
         per = step_s * 1000 // SLOT_MS
-        shape = (len(meters), SLOTS // per, per)
+        shape = (len(meters), slots // per, per)
         energy, known = kwh.reshape(shape).sum(2), covered.reshape(shape).sum(2)
-        share = known / (step_s * 1000)
-        with np.errstate(divide="ignore", invalid="ignore"):
-            history = np.where(share >= KNOWN_SHARE, energy / share, np.nan)
-        return history, share[:, -1] >= CLOSED_SHARE
+        return energy, known / (step_s * 1000)
 
     def _net(self, meters: Ints, columns: Ints) -> tuple[Floats, Ints]:
         """Net kWh and known time of each meter and column: [m, c] both."""

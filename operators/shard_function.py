@@ -1,25 +1,36 @@
-"""Thin Flink wrapper around the shard: keyed state in, messages of forecasts out."""
+"""Thin Flink wrapper around the shard and its models: keyed state in, messages of forecasts out."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
+import orjson
 from pyflink.common.typeinfo import Types
-from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream import KeyedProcessFunction, OutputTag, RuntimeContext
 from pyflink.datastream.state import MapState, MapStateDescriptor, ValueStateDescriptor
 
 from operators import forecast_messages
+from operators.energy import NEVER
 from operators.forecaster import Forecaster
 from operators.lateness import BOUNDS_S, lateness
 from operators.meters_topic import MetersTopic
-from operators.packing import RECORD, Pieces, unpack
-from operators.shard import Shard
+from operators.packing import Pieces, unpack
+from operators.serving.artifacts import Models
+from operators.serving.models_topic import ModelsTopic
+from operators.serving.plan import CHAMPION
+from operators.serving.server import Server
+from operators.serving.settings import ShardSettings
+from operators.shard import Due, Shard
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 LOOK_EVERY_S = 2.0
 """How often the topic `meters` is asked for news, between windows."""
+MODELS_EVERY_S = 0.1
+"""And the topic `models`, which takes a millisecond: what is seen after its time counts from then on only."""
+REPORTS = OutputTag("model-reports", Types.STRING())
+"""What the models' watch is told: one text a day that is over."""
 
 
 class _StateSlots:
@@ -50,51 +61,56 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
     which are read only when late ones come.
     """
 
-    def __init__(self, model: bytes, model_sha256: str, kafka: str, meters_topic: str) -> None:
+    def __init__(self, model: bytes, model_sha256: str, settings: ShardSettings) -> None:
         self._model = model
         self._model_sha256 = model_sha256
-        self._kafka = kafka
-        self._topic = meters_topic
+        self._settings = settings
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self._shards: dict[int, Shard] = {}
+        self._servers: dict[int, Server] = {}
         self._kept: dict[int, set[int]] = {}
         self._named: dict[int, int] = {}
         self._configured: dict[int, int] = {}
+        self._announced: dict[int, int] = {}
         self._names = runtime_context.get_state(ValueStateDescriptor("names", BYTES))
         self._header = runtime_context.get_state(ValueStateDescriptor("header", BYTES))
         self._columns = runtime_context.get_map_state(MapStateDescriptor("columns", Types.LONG(), BYTES))
         self._readings = runtime_context.get_map_state(MapStateDescriptor("readings", Types.LONG(), BYTES))
-        self._forecaster = Forecaster.from_bytes(self._model, self._model_sha256)
-        self._meters = MetersTopic(self._kafka, self._topic)
+        self._serving = runtime_context.get_state(ValueStateDescriptor("serving", BYTES))
+        self._days = runtime_context.get_map_state(MapStateDescriptor("open-days", Types.LONG(), BYTES))
+        settings = self._settings
+        base = Forecaster.from_bytes(self._model, self._model_sha256)
+        self._models = Models(base, settings.model_name, settings.model_keys)
+        self._meters = MetersTopic(settings.kafka, settings.meters_topic)
+        self._announcements = ModelsTopic(settings.kafka, settings.models_topic, settings.model_name)
         self._version, self._look_at = 1, time.monotonic() + LOOK_EVERY_S
+        self._plan, self._plan_at = 1, time.monotonic() + MODELS_EVERY_S
         metrics = runtime_context.get_metrics_group()
         self._late = metrics.counter("late_readings")
         self._late_by = [metrics.add_group("le", str(bound)).counter("late_readings_bucket") for bound in BOUNDS_S]
+        self._late_models = metrics.counter("model_announcements_late")
+        metrics.gauge("models_refused", lambda: len(self._models.refused) + self._announcements.unusable)
 
     def close(self) -> None:
         self._meters.close()
+        self._announcements.close()
 
-    def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[str]:
+    def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
         key, window_end_ms, text = value
-        shard = self._shard(key)
+        shard, server = self._shard(key), self._server(key)
         changed = self._configure(key, shard)
+        self._announce(key, server)
         pieces = unpack(text)
         self._count_late(pieces, window_end_ms)
         changed |= shard.apply(pieces)
-        forecaster = self._forecaster
-        issued = [
-            forecast_messages.write(
-                due,
-                forecaster.predict(due.history, due.issued_at_ms, due.step_s, zones=due.zone),
-                forecaster.model_id,
-                forecaster.sha256,
-            )
-            for due in shard.due(window_end_ms)
-        ]
+        for report in server.learn(shard, window_end_ms):
+            yield REPORTS, orjson.dumps({**report, "shard": key}).decode()
+        messages = issue(server, shard.due(window_end_ms))
         self._save(key, shard, changed)
-        if issued:
-            yield RECORD.join(issued)
+        self._save_models(server)
+        if messages:
+            yield messages
 
     def _shard(self, key: int) -> Shard:
         shard = self._shards.get(key)
@@ -109,6 +125,28 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
             self._shards[key], self._kept[key] = shard, set(columns)
             self._named[key] = len(shard.series)
         return shard
+
+    def _server(self, key: int) -> Server:
+        server = self._servers.get(key)
+        if server is None:
+            header = self._serving.value()
+            issued_ms = int(self._shards[key].issued_ms.max(initial=NEVER))
+            if header is None:  # new, or of a version of the job that had no such state
+                server = Server(self._models, issued_ms=issued_ms)
+            else:
+                days = {number: bytes(packed) for number, packed in self._days.items()}
+                server = Server.restore(self._models, bytes(header), days, issued_ms)
+            self._servers[key] = server
+        return server
+
+    def _announce(self, key: int, server: Server) -> None:
+        now = time.monotonic()
+        if now >= self._plan_at:
+            self._plan += self._announcements.look()
+            self._plan_at = time.monotonic() + MODELS_EVERY_S
+        if self._announced.get(key) != self._plan:
+            self._announced[key] = self._plan
+            self._late_models.inc(server.announce(self._announcements.announcements))
 
     def _configure(self, key: int, shard: Shard) -> set[int]:
         now = time.monotonic()
@@ -139,3 +177,25 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
         for number in passed:
             self._columns.remove(number)
         self._kept[key] = kept - passed
+
+    def _save_models(self, server: Server) -> None:
+        if not server.changed:
+            return
+        self._serving.update(server.header())
+        for number in server.removed:
+            self._days.remove(number)
+        for number in server.added:
+            self._days.put(number, server.days[number].to_bytes())
+        server.clean()
+
+
+def issue(server: Server, dues: Iterable[Due]) -> str:
+    """Scores what is due: one text of all messages, or '' when nothing is."""
+    issued: list[str] = []
+    shadows: list[str] = []
+    for due in dues:
+        for scored in server.issue(due):
+            champion = scored.role == CHAMPION
+            into, role = (issued, "") if champion else (shadows, scored.role)
+            into.append(forecast_messages.write(due, scored.kwh, scored.model.model_id, scored.model.sha256, role))
+    return forecast_messages.join(issued, shadows) if issued else ""

@@ -17,6 +17,7 @@ from pyflink.table import DataTypes
 from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 
 from operators import forecast_messages
+from operators.packing import UNIT
 from operators.readings import Readings
 from operators.store import Store
 
@@ -110,8 +111,18 @@ class _WriteForecasts(_StoreFunction):
                 forecasts.model_id,
                 forecasts.model_sha256,
                 forecasts.tenant_id,
+                forecasts.role,
             )
-        return messages
+        return pd.Series([forecast_messages.sent(text) for text in messages], dtype=object)
+
+
+class _WriteModelEvents(_StoreFunction):
+    def eval(self, events: pd.Series[Any]) -> pd.Series[Any]:
+        found = [orjson.loads(event) for event in events]
+        self.store.write_model_events(found)
+        # "model name US message", or nothing to be sent.
+        sent = [f"{event['model_name']}{UNIT}{event['message']}" if event["message"] else "" for event in found]
+        return pd.Series(sent, dtype=object)
 
 
 def readable(payload: bytes | None) -> str:
@@ -141,3 +152,8 @@ def write_rejected(database_url: str) -> Any:
 def write_forecasts(database_url: str) -> Any:
     """SQL function that stores texts of forecasts and gives them on when they are committed."""
     return udf(_WriteForecasts(database_url), result_type=DataTypes.STRING(), func_type="pandas")
+
+
+def write_model_events(database_url: str) -> Any:
+    """SQL function that stores what the models' watch found, and gives the message for the topic `models`, or ''."""
+    return udf(_WriteModelEvents(database_url), result_type=DataTypes.STRING(), func_type="pandas")

@@ -8,7 +8,7 @@ and the number of writers: writers of a series take turns on its row in `series_
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -23,6 +23,7 @@ from operators.increments import Ints
 from operators.pg import Session, StoreError, array_literal, rows_of
 from operators.readings import Readings
 from operators.rederive import rederive
+from operators.serving.model_tables import write_events
 from operators.tables import to_time
 
 __all__ = ["Store", "StoreError", "WriteCounts"]
@@ -142,6 +143,7 @@ class Store:
         model_id: str,
         model_sha256: str,
         tenant_id: Sequence[str] | None = None,
+        role: str = "",
     ) -> int:
         """Store forecasts; how many were new or differed from what was stored.
 
@@ -153,6 +155,7 @@ class Store:
             model_id: which model.
             model_sha256: of its file.
             tenant_id: of each meter; None: all 'default'.
+            role: of a model that is scored beside the champion: its forecasts go to `forecast_shadow`.
 
         Raises:
             ValueError: a value that is not finite, or not nine quantiles.
@@ -171,18 +174,26 @@ class Store:
             step_s=("integer", np.asarray(step_s, np.int64)),
             tenant_id=("text", np.array(["default"] * m if tenant_id is None else list(tenant_id), object)),
         )
+        table, key, more, also = "forecast_issue", "meter_id, issued_at", "", [model_id, model_sha256]
+        if role:
+            table, key, more = "forecast_shadow", "meter_id, issued_at, model_sha256", ", role"
+            also.append(role)
         sql = f"""
-            INSERT INTO forecast_issue
-                (meter_id, issued_at, target_start, step_s, kwh, model_id, model_sha256, tenant_id)
+            INSERT INTO {table}
+                (meter_id, issued_at, target_start, step_s, kwh, model_id, model_sha256{more}, tenant_id)
             SELECT meter_id, to_timestamp(issued_at / 1000.0), to_timestamp(issued_at / 1000.0), step_s,
-                v.numbers[i * {width} + 1 : (i + 1) * {width}], %s, %s, tenant_id
+                v.numbers[i * {width} + 1 : (i + 1) * {width}], {", ".join(["%s"] * len(also))}, tenant_id
             FROM {source} AS u, (SELECT %s::real[] AS numbers) AS v
-            ON CONFLICT (meter_id, issued_at) DO UPDATE SET
+            ON CONFLICT ({key}) DO UPDATE SET
                 target_start = excluded.target_start, step_s = excluded.step_s, kwh = excluded.kwh,
                 model_id = excluded.model_id, model_sha256 = excluded.model_sha256
-            WHERE (forecast_issue.kwh, forecast_issue.step_s, forecast_issue.model_sha256)
+            WHERE ({table}.kwh, {table}.step_s, {table}.model_sha256)
                 IS DISTINCT FROM (excluded.kwh, excluded.step_s, excluded.model_sha256)"""
-        return self._execute(sql, [model_id, model_sha256, *parameters, array_literal(flat.ravel())])
+        return self._execute(sql, [*also, *parameters, array_literal(flat.ravel())])
+
+    def write_model_events(self, events: Sequence[Mapping[str, Any]]) -> int:
+        """Store what the models' watch found (`operators.serving.model_tables`); how many rows were sent."""
+        return self._session.transaction(partial(write_events, events=events))
 
     def _execute(self, sql: str, parameters: list[object]) -> int:
         def work(cursor: Cursor) -> int:

@@ -22,7 +22,7 @@ from jobs.verify.recording import Recording
 
 GROUPS = {job: f"energyai-{job}" for job in ("ingest", "forecast")}
 """Names of the jobs, and of their consumer groups."""
-OUTPUTS = ("meter.readings.rejected", "forecasts")
+OUTPUTS = ("meter.readings.rejected", "forecasts", "models")
 EVERY_S = 5.0
 CAUGHT_UP_WITHIN_S = 60.0
 MARGIN = timedelta(hours=1)

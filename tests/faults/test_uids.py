@@ -22,6 +22,7 @@ STATEFUL = {
         "GlobalWindowAggregate:shard,series,six_hours",
         "GlobalWindowAggregate:shard",
         "forecast-shard",
+        "model-watch",
         "Sink:forecasts",
     },
     "control": {

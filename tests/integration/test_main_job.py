@@ -101,6 +101,14 @@ def test_stored_numbers_are_those_of_plain_python_on_the_databases_energy(done: 
         (PREFIX,),
     )
     assert {step for _, _, step, _ in sample} == {900, 3600}
+    first = {
+        meter: int(at)
+        for meter, at in deployment.rows(
+            "SELECT meter_id, (extract(epoch FROM min(issued_at)) * 1000)::bigint FROM forecast_issue"
+            " WHERE starts_with(meter_id, %s) GROUP BY meter_id",
+            (PREFIX,),
+        )
+    }
     for meter, at, step, kwh in sample:
         view = {900: "energy_15m", 3600: "energy_hourly"}[step]
         history = deployment.rows(
@@ -108,8 +116,12 @@ def test_stored_numbers_are_those_of_plain_python_on_the_databases_energy(done: 
             " ORDER BY bucket",
             (meter, at / 1000 - 168 * 3600, at / 1000),
         )
-        plain = forecaster.predict(np.array([[value for (value,) in history]]), at, step)
-        assert np.abs(plain.ravel() - np.array(kwh)).max() <= 1e-5 * max(1.0, float(np.abs(plain).max())), (meter, at)
+        plain = forecaster.predict(np.array([[value for (value,) in history]]), at, step)[0]
+        stored = np.array(kwh).reshape(plain.shape)
+        difference = np.abs(plain - stored)
+        # Calibration moves the band, from the day after a meter's first forecast on, and never the median.
+        compared = difference if at < first[meter] + 86_400_000 else difference[4]
+        assert compared.max() <= 1e-5 * max(1.0, float(np.abs(plain).max())), (meter, at)
 
 
 def test_forecasts_are_those_of_the_pure_functions_and_once_on_the_topic(
