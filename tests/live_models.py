@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.request import urlopen
 
 import numpy as np
 import orjson
+from prometheus_client.parser import text_string_to_metric_families
 
+from infra.embedded.stack import Stack
 from tests.pipeline import Deployment
 
 HOUR = 3_600_000
 START = 1_704_067_200_000
+STEADY = ("--parallelism", "2", "--idle-timeout-s", "3600")
+"""Options: no pause of the test lets event time pass a partition by (docs/decisions/010). Each must have a meter."""
 KIND = {"kind": "interval", "interval_s": 3600, "unit": "kWh"}
 
 
@@ -43,3 +49,17 @@ def issued(deployment: Deployment) -> dict[tuple[str, int], str]:
 def base_sha256(path: Path) -> str:
     """The checksum in the card beside a model."""
     return str(orjson.loads(path.with_name("card.json").read_bytes())["sha256"])
+
+
+def metrics(stack: Stack, job: str) -> dict[str, float]:
+    """A job's metrics of the TaskManager, the subtasks added up, by the last part of their names."""
+    listed = json.loads((stack.options.data_dir / "prometheus-targets.json").read_text())
+    (address,) = [t["targets"][0] for t in listed if t["labels"]["process"] == "taskmanager"]
+    with urlopen(f"http://{address}/metrics", timeout=30) as answer:
+        families = list(text_string_to_metric_families(answer.read().decode()))
+    found: dict[str, float] = {}
+    for sample in (sample for family in families for sample in family.samples):
+        if sample.labels.get("job_id") == job:
+            name = sample.name.rpartition("operator_")[2] + sample.labels.get("role", "")
+            found[name] = found.get(name, 0.0) + sample.value
+    return found

@@ -14,7 +14,7 @@ from jobs.submission import submit
 from operators.serving.plan import CHAMPION
 from tests.faults.chaos import Chaos, until
 from tests.faults.schedule import Fault
-from tests.live_models import HOUR, START, base_sha256, issued, records
+from tests.live_models import HOUR, START, STEADY, base_sha256, issued, records
 from tests.pipeline import Deployment
 from tests.unit.serving_support import KEY, PUBLIC, trained
 
@@ -33,7 +33,7 @@ def test_a_swap_is_exact_across_kills(stack: Stack, tmp_path: Path) -> None:
     base = trained(tmp_path / "base", 1.0)
     deployment = Deployment.on(stack, PREFIX)
     deployment.produce(records(METERS, range(1, FIRST)))
-    options = ["--parallelism", "2", "--model", str(base), "--model-keys", PUBLIC[0], "--model-name", NAME]
+    options = [*STEADY, "--model", str(base), "--model-keys", PUBLIC[0], "--model-name", NAME]
     ids = submit(deployment.settings, deployment.where, ("forecast",), [*deployment.options, *options])
     chaos = Chaos(stack, deployment, ids, options)
     try:
