@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from models.contract import Architecture
 from operators.features import FEATURE_SET, QUANTILES, Inputs
+from operators.serving.drift import REFERENCE
 
 TOLERANCE = 1e-5
 """Largest difference between the export and its trainer, relative to a level of one."""
@@ -35,12 +36,13 @@ class Exported:
     """Share of rows in which a tree took another branch (`models.contract.Limits`); 0 of a network."""
 
 
-def export(architecture: Architecture, probe: Inputs) -> Exported:
+def export(architecture: Architecture, probe: Inputs, reference: str = "") -> Exported:
     """Exports and checks against the trainer.
 
     Args:
         architecture: trained.
         probe: real inputs to compare on, n rows.
+        reference: how its inputs were distributed (`operators.serving.drift.reference_of`); "": nobody says.
 
     Raises:
         ExportError: more rows than allowed differ beyond `TOLERANCE`, quantiles cross, or the file is too large.
@@ -50,7 +52,8 @@ def export(architecture: Architecture, probe: Inputs) -> Exported:
     digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
     model_id = f"{architecture.name}-{FEATURE_SET}-{digest[:8]}"
     levels = ",".join(str(level) for level in QUANTILES)
-    for key, value in (("model_id", model_id), ("feature_set", FEATURE_SET), ("quantiles", levels)):
+    facts = {"model_id": model_id, "feature_set": FEATURE_SET, "quantiles": levels}
+    for key, value in (facts | ({REFERENCE: reference} if reference else {})).items():
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model)
     content = model.SerializeToString(deterministic=True)

@@ -78,7 +78,7 @@ def train(job: Job, out: Path, console: Console) -> tuple[Path, list[Score]]:
         f"{seen} meters, {windows:,} windows before {_day(job.until_ms)}; {job.fit.steps:,} steps of {job.rows} rows"
     )
     network, whole, minutes = _fitted(job, parts, console)
-    exported = export(network, training.probe(parts[0], job.fit.seed))
+    exported = export(network, training.probe(parts[0], job.fit.seed), training.reference(parts))
     with TemporaryDirectory() as stage:
         # All files appear together, after the last thing that can fail or be interrupted.
         path = Path(stage) / MODEL
@@ -148,6 +148,7 @@ def _facts(
         "meters": meters,
         "meters_seen": meters - len(unseen),
         "unseen": unseen,
+        "from": _day(min(split.series.start_ms for split in found)),
         "train_until": _day(job.until_ms),
         "judged": job.judge_label,
     }

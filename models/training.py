@@ -12,9 +12,12 @@ from models.augment import augmented
 from models.contract import Batch
 from models.dataset import MeterSeries, cut, inputs_of, origins, shuffled, split_unseen
 from operators.features import Inputs
+from operators.serving import drift
 
 _HOUR_MS = 3_600_000
 PROBE_ROWS = 512
+REFERENCE_STRIDE = 25
+CHUNK_ROWS = 4096
 HIDDEN_SHARE = 0.3
 """Rows that are trained without a calendar, as a meter of unknown place."""
 
@@ -124,3 +127,14 @@ def probe(part: Part, seed: int) -> Inputs:
     """Real inputs to compare an export on."""
     chosen = part.at[np.random.default_rng(seed).integers(0, len(part.at), PROBE_ROWS)]
     return inputs_of(cut(part.series, chosen), part.series.zone)[0]
+
+
+def reference(found: Sequence[Part]) -> str:
+    """How the inputs of a training are distributed, as its model carries it: a window a meter and day."""
+    seen: drift.Counts = {}
+    for part in found:
+        # Every 25th hour of issue: a day apart, and through all hours of the day.
+        chosen = part.at[part.at[:, 1] % REFERENCE_STRIDE == 0]
+        for first in range(0, len(chosen), CHUNK_ROWS):
+            seen = drift.added(seen, drift.counts(cut(part.series, chosen[first : first + CHUNK_ROWS]).history))
+    return drift.reference_of(seen) if any(map(sum, seen.values())) else ""

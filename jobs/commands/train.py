@@ -10,8 +10,10 @@ from typing import TYPE_CHECKING
 from jobs.commands._common import add_json, print_json
 from jobs.commands._series import add_series, load_series, moment
 from jobs.errors import UserError
+from jobs.settings import Settings
 
 if TYPE_CHECKING:
+    from jobs.models.registry import Version
     from models.dataset import MeterSeries
     from models.train import Job
 
@@ -23,6 +25,7 @@ time after, on seen and on unseen meters apart, and writes model, card.json and 
 
   energyai train data.parquet --tz Europe/London --out my-model
   energyai train --database-url URL --architecture lightgbm --out my-model
+  energyai train data.parquet --out my-model --register        # and then: energyai models promote VERSION
 
 It needs the training packages: make setup-test."""
 TRAINED_SHARE = 0.8
@@ -43,6 +46,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--unseen-share", type=float, default=0.2, metavar="X", help="meters kept out of training (default: 0.2)"
     )
     parser.add_argument("--name", help="of the data, for the card (default: the source's)")
+    parser.add_argument(
+        "--register",
+        nargs="?",
+        const="forecaster",
+        metavar="MODEL",
+        help="add it to the registry as MODEL's next version, signed (default MODEL: forecaster)",
+    )
     add_json(parser)
     _training().add_options(parser)
 
@@ -51,7 +61,7 @@ def run(args: argparse.Namespace) -> int:
     """Trains; 0 when the files are written.
 
     Raises:
-        UserError: with one line for the user; nothing was written.
+        UserError: with one line for the user; nothing was written, or with --register, it was and is not registered.
     """
     training = _training()
     from rich.console import Console
@@ -70,11 +80,24 @@ def run(args: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
+    version = _registered(args, path)
     if args.json:
-        print_json({"model": str(path), "card": str(path.with_name("card.json")), "scores": [vars(s) for s in scores]})
+        fields = {"model": str(path), "card": str(path.with_name("card.json")), "scores": [vars(s) for s in scores]}
+        print_json(fields | ({} if version is None else {"version": version.version, "uri": version.uri}))
         return 0
     training.report(path, scores)
+    if version is not None:
+        print(f"registered: {version.model_name} version {version.version}, {version.uri}")
     return 0
+
+
+def _registered(args: argparse.Namespace, path: Path) -> Version | None:
+    """The version that the model has become; None where nobody asked for one."""
+    if args.register is None:
+        return None
+    from jobs.models.registering import register
+
+    return register(path, args.register, Settings.load(data_dir=args.data_dir))
 
 
 def _job(args: argparse.Namespace, sets: list[MeterSeries], fit: object) -> Job:
@@ -122,7 +145,7 @@ def _command(args: argparse.Namespace) -> str:
     return " ".join(words)
 
 
-SKIPPED = {"source", "database_url", "data_dir", "json", "command", "run"}
+SKIPPED = {"source", "database_url", "data_dir", "json", "command", "run", "register"}
 TIMES = {"until", "judge_from", "judge_to"}
 
 

@@ -11,7 +11,9 @@ import pytest
 
 from jobs.commands import predict, train
 from jobs.errors import UserError
+from jobs.models.registering import registry
 from operators.forecaster import Forecaster
+from operators.serving import drift
 
 HOURS = 24 * 40
 START = "2021-03-01"
@@ -86,6 +88,22 @@ def test_training_on_a_file(file, tmp_path, capsys):
     assert card["training"]["command"].startswith("energyai train meters.csv --tz Europe/London --out model")
     assert "--judge-from 2021-04-03" in card["training"]["command"]
     assert Forecaster.load(out / "forecaster.onnx", card["sha256"]).model_id == card["model_id"]
+
+
+def test_a_trained_model_is_registered_signed_and_knows_its_inputs(file, tmp_path, capsys, no_settings):
+    no_settings.setenv("ENERGYAI_HOME", str(tmp_path / "home"))
+    words = [file, "--out", tmp_path / "model", "--architecture", "ridge", "--epochs", 1, "--steps-per-epoch", 3]
+    code, shown = call(train, capsys, *words, "--register", "--json")
+    assert code == 0
+    assert json.loads(shown)["version"] == 1
+    version = registry().get("forecaster", 1)
+    assert version.card()["training"]["command"].startswith("energyai train")
+    assert "--register" not in version.card()["training"]["command"]
+    assert version.manifest["data_range"] == [version.card()["data"]["from"], version.card()["data"]["train_until"]]
+    shares = drift.read_reference(version.model().reference)
+    assert shares is not None
+    assert all(abs(sum(each) - 1) < 1e-4 for each in shares.values())
+    assert shares["missing"][0] > 0.9, "the file has few gaps"
 
 
 @pytest.mark.parametrize(
