@@ -26,6 +26,7 @@ SWAPS = (200, 215, 230)
 FIRST, LAST = 172, 250
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1800)
 def test_a_swap_is_exact_across_kills(stack: Stack, tmp_path: Path) -> None:
     registry = Registry(tmp_path / "registry", PUBLIC)
