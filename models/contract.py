@@ -53,6 +53,16 @@ class Limits:
 NETWORK = Limits()
 
 
+@dataclass(frozen=True)
+class Range:
+    """What a search may choose a setting from: whole numbers by steps, or real ones by their logarithm."""
+
+    low: float
+    high: float
+    step: int | None = None
+    """Of whole numbers; None: real numbers."""
+
+
 class Architecture(Protocol):
     """A forecaster that can be trained and exported."""
 

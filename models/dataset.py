@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -84,12 +84,17 @@ def load_wide(path: Path, zone: str, *, zero_is_missing: bool) -> MeterSeries:
 
 def from_frame(frame: pd.DataFrame, zone: str, step_s: int = 3600) -> MeterSeries:
     """Series from a frame with one column a meter (kWh of each step), indexed by step starts without gaps, UTC."""
-    index = pd.DatetimeIndex(frame.index).as_unit("s")
-    seconds = index.tz_localize(None).to_numpy().astype(np.int64)
-    local = index.tz_convert(zone).tz_localize(None).to_numpy().astype(np.int64)
+    start_ms = int(pd.DatetimeIndex(frame.index)[0].value) // 1_000_000
     kwh = np.ascontiguousarray(frame.to_numpy(dtype=np.float32).T)
-    names = tuple(str(name) for name in frame.columns)
-    return MeterSeries(names, int(seconds[0]) * 1000, kwh, (local - seconds).astype(np.int64), step_s, zone)
+    return on_grid(tuple(str(name) for name in frame.columns), start_ms, kwh, zone, step_s)
+
+
+def on_grid(names: Sequence[str], start_ms: int, kwh: Floats32, zone: str, step_s: int = 3600) -> MeterSeries:
+    """Series from an array and the start of its first step, with the local time of their zone."""
+    utc = pd.date_range(pd.Timestamp(start_ms, unit="ms", tz="UTC"), periods=kwh.shape[1], freq=f"{step_s}s", unit="s")
+    local = utc.tz_convert(zone or "UTC").tz_localize(None).to_numpy().astype(np.int64)
+    offset = local - utc.tz_localize(None).to_numpy().astype(np.int64)
+    return MeterSeries(tuple(names), start_ms, kwh, offset, step_s, zone)
 
 
 def split_unseen(meters: int, seed: int, share: float = 0.2) -> tuple[list[int], list[int]]:
@@ -145,11 +150,3 @@ def inputs_of(windows: Windows, zone: str, shown: NDArray[np.bool_] | None = Non
     if is_placed(zone):
         holidays = holiday_flags(zone, windows.issued_at_ms, windows.utc_offset_s)
     return model_inputs(windows.history, windows.issued_at_ms, windows.utc_offset_s, holidays, shown)
-
-
-def shuffled(at: NDArray[np.int64], size: int, batches: int, rng: np.random.Generator) -> Iterator[NDArray[np.int64]]:
-    """Batches of pairs drawn at random, each meter as often as another: a long series must not outvote a short one."""
-    meters, first, count = np.unique(at[:, 0], return_index=True, return_counts=True)
-    for _ in range(batches):
-        pick = rng.integers(0, len(meters), size)
-        yield at[first[pick] + (rng.random(size) * count[pick]).astype(np.int64)]

@@ -88,20 +88,32 @@ def score_split(forecaster: Forecaster, found: Sequence[Split], label: str, firs
     Raises:
         BacktestError: no meter can be judged in that period.
     """
+    judged: list[tuple[int, bool, Judged]] = []
+    for split in found:
+        for _, stride in STRIDES:
+            for seen, meters in ((True, split.seen), (False, split.unseen)):
+                if not meters:
+                    continue
+                try:
+                    one = backtest(forecaster, split.series.take(meters), Span(first_ms, last_ms, stride))
+                except BacktestError as error:
+                    refused = error
+                    continue
+                judged.append((stride, seen, one))
+    if not judged:
+        raise refused
+    return score_groups(label, judged)
+
+
+def score_groups(label: str, judged: Sequence[tuple[int, bool, Judged]]) -> list[Score]:
+    """The figures of meters that were judged in parts: the stride of each part, whether training saw it, its sums."""
     scores = []
     for when, stride in STRIDES:
-        judged = []
-        for split in found:
-            try:
-                judged.append((split, backtest(forecaster, split.series, Span(first_ms, last_ms, stride))))
-            except BacktestError as error:
-                refused = error
-        if not judged:
-            raise refused
-        for name in ("seen", "unseen"):
-            group = summary(
-                f"{name} meters, {label}, {when}", [(one, _mask(one, getattr(s, name))) for s, one in judged]
-            )
+        for name, seen in (("seen", True), ("unseen", False)):
+            parts = [
+                (one, _mask(one, range(len(one.names)))) for s, which, one in judged if (s, which) == (stride, seen)
+            ]
+            group = summary(f"{name} meters, {label}, {when}", parts) if parts else None
             if group is not None:
                 scores.append(Score.of(group))
     return scores

@@ -51,6 +51,9 @@ figcaption{max-width:32rem;color:#4b5563}svg text{font:11px system-ui,sans-serif
 """
 
 
+_OF_POINTS = ("nrmse", "nmae", "nmbe", "mase")
+
+
 def cell(row: Row, column: str) -> str:
     """One figure as text."""
     value = getattr(row, column)
@@ -80,12 +83,12 @@ def text(groups: Sequence[Group]) -> str:
 
 def as_json(facts: Mapping[str, Any], groups: Sequence[Group], sets: Sequence[Judged]) -> dict[str, Any]:
     """Everything for a program; what a meter lacks is null."""
-    whole = {**facts, "groups": [asdict(group) for group in groups], "meters": list(meter_rows(sets))}
+    whole = {**facts, "groups": [asdict(group) for group in groups], "meters": meter_rows(sets)}
     return {name: _plain(value) for name, value in whole.items()}
 
 
 def meter_rows(sets: Sequence[Judged]) -> list[dict[str, Any]]:
-    """Figures of each meter: of the model, its calibrated form, and of mean(day, week) beside them."""
+    """Figures of each meter, of every forecast; quantiles' figures only of those that have quantiles."""
     rows = []
     for judged in sets:
         figures = {name: judged.figures(name) for name in judged.sums}
@@ -93,17 +96,21 @@ def meter_rows(sets: Sequence[Judged]) -> list[dict[str, Any]]:
             if not judged.sums[MODEL].load[i] > 0:
                 continue
             row: dict[str, Any] = {"meter": meter, "step_s": judged.step_s}
-            for name in (MODEL, CALIBRATED, REFERENCE):
-                if name in figures:
-                    row[name] = {key: round(float(values[i]), 5) for key, values in vars(figures[name]).items()}
+            for name, found in figures.items():
+                own = (
+                    vars(found) if name in judged.banded else {k: v for k, v in vars(found).items() if k in _OF_POINTS}
+                )
+                row[name] = {key: round(float(values[i]), 5) for key, values in own.items()}
             row["ratio"] = round(float(_ratio(judged)[i]), 4)
             row["ashrae"] = bool(figures[MODEL].ashrae_passes()[i])
             rows.append(row)
     return rows
 
 
-def page(facts: Mapping[str, Any], groups: Sequence[Group], sets: Sequence[Judged]) -> str:
-    """The report as one HTML file that needs nothing else."""
+def page(
+    facts: Mapping[str, Any], groups: Sequence[Group], sets: Sequence[Judged], unseen: frozenset[str] | None = None
+) -> str:
+    """The report as one HTML file that needs nothing else; `unseen`: meters that training did not see, if known."""
     names = [name for name in (MODEL, CALIBRATED) if name in sets[0].sums]
     parts = [
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><title>Backtest</title>',
@@ -124,7 +131,7 @@ def page(facts: Mapping[str, Any], groups: Sequence[Group], sets: Sequence[Judge
             _coverage(sets, names), "Share of steps within the 80% band, a dot each meter; the line is what it says."
         ),
         "<h2>Meters</h2>",
-        _meters(sets),
+        _meters(sets, unseen),
         "</body></html>\n",
     ]
     return "\n".join(parts)
@@ -194,19 +201,19 @@ def _coverage(sets: Sequence[Judged], names: Sequence[str]) -> str:
     return svg.dots(groups, "meters, lowest first", "coverage", line_at=0.8)
 
 
-def _meters(sets: Sequence[Judged]) -> str:
-    head = "<tr><th>meter</th><th>step</th><th>NRMSE</th><th>ratio</th><th>NMBE</th><th>MASE</th><th>80% cov.</th>"
-    head += "<th>calibrated</th><th>G14</th></tr>"
+def _meters(sets: Sequence[Judged], unseen: frozenset[str] | None) -> str:
+    titles = ["meter", "step", "training", "NRMSE", "ratio", "NMAE", "NMBE", "MASE", "wQL", "80% cov.", "80% width"]
+    head = "".join(f"<th>{title}</th>" for title in (*titles, "calibrated: cov.", "width", "G14"))
     rows = []
     for row in meter_rows(sets):
-        own, corrected = row[MODEL], row.get(CALIBRATED)
-        figures = [own["nrmse"], row["ratio"], own["nmbe"], own["mase"], own["coverage80"]]
-        figures.append(corrected["coverage80"] if corrected else math.nan)
+        own, corrected = row[MODEL], row.get(CALIBRATED, {})
+        figures = [own["nrmse"], row["ratio"], *(own[name] for name in ("nmae", "nmbe", "mase", "wql"))]
+        figures += [part.get(name, math.nan) for part in (own, corrected) for name in ("coverage80", "width80")]
         cells = "".join(f"<td>{'-' if math.isnan(value) else f'{value:.3f}'}</td>" for value in figures)
-        passed = "yes" if row["ashrae"] else "no"
-        minutes = row["step_s"] // 60
-        rows.append(f"<tr><td>{escape(row['meter'])}</td><td>{minutes} min</td>{cells}<td>{passed}</td></tr>")
-    return f"<table>{head}{''.join(rows)}</table>"
+        known = "-" if unseen is None else "unseen" if row["meter"] in unseen else "seen"
+        facts = f"<td>{escape(row['meter'])}</td><td>{row['step_s'] // 60} min</td><td>{known}</td>"
+        rows.append(f"<tr>{facts}{cells}<td>{'yes' if row['ashrae'] else 'no'}</td></tr>")
+    return f"<table><tr>{head}</tr>{''.join(rows)}</table>"
 
 
 def _period(sets: Sequence[Judged]) -> str:

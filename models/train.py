@@ -12,7 +12,7 @@ import platform
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -23,30 +23,35 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-from models import architectures, card, importance, training
+from models import architectures, card, importance
 from models.contract import Architecture, Fit
 from models.data_sources import CAMBRIDGE, CAMBRIDGE_FILE, load_cambridge, load_judged
-from models.dataset import MeterSeries, cut, inputs_of
-from models.evaluate import Score, cost_us, score_split, score_whole
+from models.dataset import MeterSeries
+from models.drawing import HIDDEN_SHARE
+from models.estate import Estate, Facts, InMemory
+from models.evaluate import Score, cost_us, score_whole
 from models.export import Exported, ExportError, export
-from models.training import Part, Split
 from operators.forecaster import Forecaster
 
 MODEL = "forecaster.onnx"
 BATCH_ROWS = 512
+UNSEEN_SHARE = 0.2
 STEPS_PER_EPOCH = 500
 REPRODUCIBLE = (
     "The same seed, library versions and kind of processor give the same file, byte for byte (tested on a small run); "
     "another kind rounds otherwise, and only the figures agree."
 )
-LIBRARIES = ("torch", "lightgbm", "scikit-learn", "numpy", "onnx", "onnxscript", "onnxruntime", "pandas", "holidays")
+LIBRARIES = (
+    *("torch", "lightgbm", "scikit-learn", "optuna", "pyspark", "numpy", "onnx", "onnxscript", "onnxruntime", "pandas"),
+    "holidays",
+)
 
 
 @dataclass(frozen=True)
 class Job:
     """One training, whole: the same job gives the same model."""
 
-    sets: Sequence[MeterSeries]
+    estate: Estate
     data: dict[str, Any]
     """For the card: `name`, and if there `doi`, `licence`, `notes`, `limits`."""
     until_ms: int
@@ -59,7 +64,10 @@ class Job:
     """What makes it again."""
     architecture: str = "mlp"
     rows: int = BATCH_ROWS
-    unseen_share: float = 0.2
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Of the architecture, where they are not its own: what a search found."""
+    trials: Sequence[Mapping[str, Any]] = field(default_factory=tuple)
+    """Of that search."""
     also: Sequence[tuple[str, MeterSeries]] = field(default_factory=tuple)
     """Other series, judged only."""
 
@@ -71,24 +79,23 @@ def train(job: Job, out: Path, console: Console) -> tuple[Path, list[Score]]:
         ValueError: data or settings that cannot be used.
         ExportError: the export is not what was trained.
     """
-    found = training.splits(job.sets, job.fit.seed, job.unseen_share)
-    parts = training.parts(found, job.until_ms)
-    seen, windows = sum(len(split.seen) for split in found), sum(len(part.at) for part in parts)
+    known = job.estate.facts()
     console.print(
-        f"{seen} meters, {windows:,} windows before {_day(job.until_ms)}; {job.fit.steps:,} steps of {job.rows} rows"
+        f"{known.meters - len(known.unseen)} meters, {known.windows:,} windows before {_day(job.until_ms)}; "
+        f"{job.fit.steps:,} steps of {job.rows} rows"
     )
-    network, whole, minutes = _fitted(job, parts, console)
-    exported = export(network, training.probe(parts[0], job.fit.seed), training.reference(parts))
+    network, whole, minutes = _fitted(job, console)
+    exported = export(network, job.estate.probe(job.fit.seed), job.estate.reference())
     with TemporaryDirectory() as stage:
         # All files appear together, after the last thing that can fail or be interrupted.
         path = Path(stage) / MODEL
         path.write_bytes(exported.content)
         forecaster = Forecaster.load(path)
         console.print("judging")
-        scores = score_split(forecaster, found, job.judge_label, *job.judge_ms)
+        scores = job.estate.scores(forecaster, exported.content, job.judge_label, *job.judge_ms)
         scores += [score for name, other in job.also if (score := score_whole(forecaster, other, name)) is not None]
-        facts = _facts(job, found, network, forecaster, exported)
-        facts["training"] |= {"windows": windows, "whole": whole, "minutes": round(minutes, 1)}
+        facts = _facts(job, known, network, forecaster, exported)
+        facts["training"] |= {"windows": known.windows, "whole": whole, "minutes": round(minutes, 1)}
         card.write(path.parent, facts, scores)
         out.mkdir(parents=True, exist_ok=True)
         for file in sorted(path.parent.iterdir()):
@@ -96,9 +103,9 @@ def train(job: Job, out: Path, console: Console) -> tuple[Path, list[Score]]:
     return out / MODEL, scores
 
 
-def _fitted(job: Job, parts: Sequence[Part], console: Console) -> tuple[Architecture, bool, float]:
+def _fitted(job: Job, console: Console) -> tuple[Architecture, bool, float]:
     """The trained model, whether all of the training ran, and the minutes that it took."""
-    network = architectures.load(job.architecture)
+    network = architectures.load(job.architecture, **job.settings)
     started = time.monotonic()
     with _progress(console) as bar:
         task = bar.add_task("training", total=1.0, loss=0.0)
@@ -108,7 +115,7 @@ def _fitted(job: Job, parts: Sequence[Part], console: Console) -> tuple[Architec
             bar.update(task, completed=share, loss=loss)
             report(share, loss)
 
-        batches = training.batches(parts, job.fit.seed, job.fit.steps, job.rows)
+        batches = job.estate.batches(job.fit.seed, job.fit.steps, job.rows)
         whole = network.fit(batches, job.fit, progress)
     return network, whole, (time.monotonic() - started) / 60
 
@@ -137,18 +144,14 @@ def _progress(console: Console) -> Progress:
     )
 
 
-def _facts(
-    job: Job, found: Sequence[Split], network: Architecture, forecaster: Forecaster, exported: Exported
-) -> dict[str, Any]:
+def _facts(job: Job, known: Facts, network: Architecture, forecaster: Forecaster, exported: Exported) -> dict[str, Any]:
     """The card without its scores."""
-    meters = sum(len(split.series.names) for split in found)
-    unseen = [split.series.names[i] for split in found for i in split.unseen]
     data = {
         **job.data,
-        "meters": meters,
-        "meters_seen": meters - len(unseen),
-        "unseen": unseen,
-        "from": _day(min(split.series.start_ms for split in found)),
+        "meters": known.meters,
+        "meters_seen": known.meters - len(known.unseen),
+        "unseen": list(known.unseen),
+        "from": _day(known.first_ms),
         "train_until": _day(job.until_ms),
         "judged": job.judge_label,
     }
@@ -161,14 +164,16 @@ def _facts(
         "export_difference": exported.difference,
         "export_flips": exported.flips,
         "cost_us_per_forecast": {f"batch_{rows}": round(cost_us(forecaster, rows), 1) for rows in (64, 4096)},
-        "importance": _importance(job, found, network),
+        "importance": _importance(job, network),
         "data": data,
         "training": {
             "architecture": job.architecture,
             "seed": job.fit.seed,
             "steps": job.fit.steps,
             "rows": job.rows,
-            "hidden": training.HIDDEN_SHARE,
+            "settings": dict(job.settings),
+            "trials": list(job.trials),
+            "hidden": HIDDEN_SHARE,
             "command": job.command,
             "reproducible": REPRODUCIBLE,
         },
@@ -176,21 +181,10 @@ def _facts(
     }
 
 
-def _importance(job: Job, found: Sequence[Split], network: Architecture) -> dict[str, float]:
+def _importance(job: Job, network: Architecture) -> dict[str, float]:
     """On windows of the period that the model is judged on."""
-    first, last = job.judge_ms
-    for split in found:
-        series = training.hourly(split.series)
-        at = training.windows(series, first, last, 25)
-        if len(at):
-            chosen = cut(series, at[:: max(1, len(at) // 4000)])
-            inputs, scale = inputs_of(chosen, series.zone)
-            used = scale > 0
-            target = (chosen.target[used] / scale[used, None]).astype("float32")
-            return importance.permutation(
-                network.predict, {name: value[used] for name, value in inputs.items()}, target, job.fit.seed
-            )
-    return {}
+    found = job.estate.judged(*job.judge_ms)
+    return {} if found is None else importance.permutation(network.predict, *found, job.fit.seed)
 
 
 def how_long(epochs: float, steps_per_epoch: int, limit_minutes: float | None, seed: int, device: str) -> Fit:
@@ -247,7 +241,7 @@ def _shipped_job(args: argparse.Namespace) -> Job:
     series = load_cambridge(args.data)
     checksum = hashlib.sha256((args.data / CAMBRIDGE_FILE).read_bytes()).hexdigest()
     return Job(
-        [series],
+        InMemory.of([series], _year_ms(args.until), args.seed, UNSEEN_SHARE),
         {**CAMBRIDGE, "file_sha256": checksum},
         _year_ms(args.until),
         (_year_ms(args.judge_year), _year_ms(args.judge_year + 1)),

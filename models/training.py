@@ -4,22 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count, islice
 
 import numpy as np
 from numpy.typing import NDArray
 
-from models.augment import augmented
 from models.contract import Batch
-from models.dataset import MeterSeries, cut, inputs_of, origins, shuffled, split_unseen
-from operators.features import Inputs
+from models.dataset import MeterSeries, Windows, cut, inputs_of, origins, split_unseen
+from models.drawing import NO_LOAD, ROUND, Plan, batch_of, draws, joined, key_of
+from operators.features import CONTEXT_HOURS, HORIZON_HOURS, Inputs
 from operators.serving import drift
 
 _HOUR_MS = 3_600_000
 PROBE_ROWS = 512
 REFERENCE_STRIDE = 25
 CHUNK_ROWS = 4096
-HIDDEN_SHARE = 0.3
-"""Rows that are trained without a calendar, as a meter of unknown place."""
 
 
 @dataclass(frozen=True)
@@ -49,9 +48,9 @@ def splits(sets: Sequence[MeterSeries], seed: int, unseen_share: float) -> list[
     """Keeps a share of each set's meters out, drawn by the seed; none of a set of one."""
     found = []
     for series in sets:
-        count = len(series.names)
-        alone = unseen_share == 0 or count == 1
-        seen, unseen = (list(range(count)), []) if alone else split_unseen(count, seed, unseen_share)
+        meters = len(series.names)
+        alone = unseen_share == 0 or meters == 1
+        seen, unseen = (list(range(meters)), []) if alone else split_unseen(meters, seed, unseen_share)
         found.append(Split(series, seen, unseen))
     return found
 
@@ -65,7 +64,7 @@ def parts(found: Sequence[Split], until_ms: int) -> list[Part]:
     made = []
     for split in found:
         series = hourly(split.series.take(split.seen))
-        made.append(Part(series, windows(series, series.start_ms, until_ms)))
+        made.append(Part(series, trainable(series, until_ms)))
     kept = [part for part in made if len(part.at)]
     if not kept:
         raise ValueError("no training window before --until: choose a later one, or give more data")
@@ -76,6 +75,18 @@ def windows(series: MeterSeries, first_ms: int, last_ms: int, stride: int = 1) -
     """Windows of hourly series that are issued from `first_ms` on and end by `last_ms`: pairs (meter, hour), [n, 2]."""
     first, last = ((at_ms - series.start_ms) // _HOUR_MS for at_ms in (first_ms, last_ms))
     return origins(series, max(int(first), 0), min(max(int(last), 0), series.kwh.shape[1]), stride)
+
+
+def trainable(series: MeterSeries, until_ms: int) -> NDArray[np.int64]:
+    """Windows of hourly series to train on: pairs (meter, hour), [n, 2].
+
+    They lie within what is known of their meter, so that they do not depend on the grid that it shares with others.
+    """
+    at = windows(series, series.start_ms, until_ms)
+    known = np.isfinite(series.kwh)
+    first, last = known.argmax(axis=1), known.shape[1] - known[:, ::-1].argmax(axis=1)
+    inside = (at[:, 1] - CONTEXT_HOURS >= first[at[:, 0]]) & (at[:, 1] + HORIZON_HOURS <= last[at[:, 0]])
+    return np.asarray(at[inside])
 
 
 def hourly(series: MeterSeries) -> MeterSeries:
@@ -95,32 +106,49 @@ def hourly(series: MeterSeries) -> MeterSeries:
 
 
 def batches(found: Sequence[Part], seed: int, steps: int, rows: int) -> Iterator[Batch]:
-    """Random augmented windows as training batches; the same seed gives the same batches.
-
-    A set is drawn as often as it has meters, a meter as often as another of its set.
-    """
-    rng = np.random.default_rng(seed)
-    if len(found) == 1:
-        order = iter([(0, steps)])
-    else:
-        weight = np.array([part.meters for part in found], dtype=np.float64)
-        drawn = rng.choice(len(found), steps, p=weight / weight.sum())
-        order = ((int(i), 1) for i in drawn)
-    for which, count in order:
-        part = found[which]
-        for pairs in shuffled(part.at, rows, count, rng):
-            yield _batch(part.series, pairs, rng)
+    """Random changed windows as training batches (`models/drawing.py`); the same seed gives the same batches."""
+    plan = Plan(seed, rows, sum(part.meters for part in found))
+    return islice(_rounds(found, plan), steps)
 
 
-def _batch(series: MeterSeries, pairs: NDArray[np.int64], rng: np.random.Generator) -> Batch:
-    plain = cut(series, pairs)
-    changed = augmented(plain, rng)
-    # A meter in a shifted week has no calendar; and some of the others have none, as a meter without a zone.
-    shown = (changed.utc_offset_s == plain.utc_offset_s) & (rng.random(len(pairs)) >= HIDDEN_SHARE)
-    inputs, scale = inputs_of(changed, series.zone, shown)
-    used = scale > 0
-    target = changed.target[used] / scale[used, None]
-    return Batch({name: value[used] for name, value in inputs.items()}, target.astype(np.float32))
+def _rounds(found: Sequence[Part], plan: Plan) -> Iterator[Batch]:
+    """All the batches there could be, round by round."""
+    owned = [
+        (key_of(part.series.names[meter], part.series.zone), i, part.at[part.at[:, 0] == meter])
+        for i, part in enumerate(found)
+        for meter in np.unique(part.at[:, 0]).tolist()
+    ]
+    owned.sort(key=lambda meter: (found[meter[1]].series.zone, meter[0]))
+    found_any = False
+    for number in count():
+        if number > 0 and not found_any:
+            raise ValueError(NO_LOAD)
+        drawn = [draws(plan, number, key, len(at)) for key, _, at in owned]
+        pairs = np.concatenate([at[chosen] for (_, _, at), (chosen, _) in zip(owned, drawn, strict=True)])
+        size = [len(chosen) for chosen, _ in drawn]
+        rank, part = np.repeat(np.arange(len(owned)), size), np.repeat([i for _, i, _ in owned], size)
+        batch = np.concatenate([to for _, to in drawn])
+        order = np.lexsort((pairs[:, 1], rank, batch))
+        ends = np.searchsorted(batch[order], np.arange(ROUND + 1))
+        for i in np.flatnonzero(np.diff(ends)).tolist():
+            rows = order[ends[i] : ends[i + 1]]
+            windows = _by_zone(found, part[rows], pairs[rows])
+            made = batch_of(plan, number, i, list(windows), list(windows.values()))
+            if made is not None:
+                found_any = True
+                yield made
+
+
+def _by_zone(found: Sequence[Part], part: NDArray[np.int64], pairs: NDArray[np.int64]) -> dict[str, Windows]:
+    """Windows of several parts by the zone of their meters, each zone's in the order given."""
+    cuts: dict[str, list[tuple[NDArray[np.int64], Windows]]] = {}
+    for which in np.unique(part).tolist():
+        rows, series = np.flatnonzero(part == which), found[which].series
+        cuts.setdefault(series.zone, []).append((rows, cut(series, pairs[rows])))
+    return {
+        zone: joined([windows for _, windows in made], np.argsort(np.concatenate([rows for rows, _ in made])))
+        for zone, made in sorted(cuts.items())
+    }
 
 
 def probe(part: Part, seed: int) -> Inputs:
@@ -129,12 +157,13 @@ def probe(part: Part, seed: int) -> Inputs:
     return inputs_of(cut(part.series, chosen), part.series.zone)[0]
 
 
-def reference(found: Sequence[Part]) -> str:
-    """How the inputs of a training are distributed, as its model carries it: a window a meter and day."""
-    seen: drift.Counts = {}
+def inputs_seen(found: Sequence[Part]) -> drift.Counts:
+    """How the inputs of a training are distributed, for its model to carry: a window a meter and day."""
+    seen: drift.Counts = drift.added({}, {})
     for part in found:
-        # Every 25th hour of issue: a day apart, and through all hours of the day.
-        chosen = part.at[part.at[:, 1] % REFERENCE_STRIDE == 0]
+        # Every 25th hour since 1970: a day apart, through all hours of the day, and the same on any grid.
+        hour = part.series.start_ms // _HOUR_MS + part.at[:, 1]
+        chosen = part.at[hour % REFERENCE_STRIDE == 0]
         for first in range(0, len(chosen), CHUNK_ROWS):
             seen = drift.added(seen, drift.counts(cut(part.series, chosen[first : first + CHUNK_ROWS]).history))
-    return drift.reference_of(seen) if any(map(sum, seen.values())) else ""
+    return seen

@@ -56,7 +56,10 @@ def from_files(path: Path, options: Options, zone: str) -> list[MeterSeries]:
     for meter, found in parts.items():
         end_ms, kwh, length_s = (np.concatenate(column) for column in zip(*found, strict=True))
         grids[_step(length_s)][meter] = (end_ms, kwh, length_s)
-    return [_on_grid(columns, step, zone) for step, columns in sorted(grids.items(), reverse=True)]
+    # By name, as the database gives them: who is kept out of a training must not depend on the order of a file.
+    return [
+        _on_grid(dict(sorted(columns.items())), step, zone) for step, columns in sorted(grids.items(), reverse=True)
+    ]
 
 
 def _intervals(

@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
     }
     if args.html is not None:
         try:
-            args.html.write_text(report.page(facts, groups, judged), encoding="utf-8")
+            args.html.write_text(report.page(facts, groups, judged, unseen), encoding="utf-8")
         except OSError as error:
             raise unwritable(args.html, error) from error
     if args.json:

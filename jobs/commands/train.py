@@ -8,27 +8,27 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from jobs.commands._common import add_json, print_json
-from jobs.commands._series import add_series, load_series, moment
+from jobs.commands._series import add_series, moment
 from jobs.errors import UserError
 from jobs.settings import Settings
 
 if TYPE_CHECKING:
     from jobs.models.registry import Version
-    from models.dataset import MeterSeries
-    from models.train import Job
 
 NAME = "train"
 HELP = "train a forecaster"
 EPILOG = """\
 Trains on the readings before --until, exports to ONNX, holds the export against what was trained, judges it on the
-time after, on seen and on unseen meters apart, and writes model, card.json and MODEL_CARD.md to --out.
+time after, on seen and on unseen meters apart, and writes model, card.json and MODEL_CARD.md to --out. Windows are
+made and judged on Spark, here or on a cluster (spark-submit jobs/retrain.py, with the same arguments); --in-memory does
+the same without it and gives the same model.
 
   energyai train data.parquet --tz Europe/London --out my-model
+  energyai train --source s3a://bucket/energy --out my-model --search 10
   energyai train --database-url URL --architecture lightgbm --out my-model
   energyai train data.parquet --out my-model --register        # and then: energyai models promote VERSION
 
 It needs the training packages: make setup-test."""
-TRAINED_SHARE = 0.8
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,9 +36,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = EPILOG
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     add_series(parser)
+    parser.add_argument(
+        "--source",
+        dest="source_uri",
+        metavar="URI",
+        help="a Parquet data set that Spark reads itself (folder, s3a://…) with meter_id, bucket, kwh",
+    )
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder for the model and its card")
     parser.add_argument(
-        "--until", type=moment, metavar="TIME", help=f"train before (default: {TRAINED_SHARE:.0%}% of the period)"
+        "--until", type=moment, metavar="TIME", help="train before (default: the first 80%% of the period)"
     )
     parser.add_argument("--judge-from", type=moment, metavar="TIME", help="judge after (default: --until)")
     parser.add_argument("--judge-to", type=moment, metavar="TIME", help="judge before (default: the end)")
@@ -53,6 +59,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="MODEL",
         help="add it to the registry as MODEL's next version, signed (default MODEL: forecaster)",
     )
+    parser.add_argument(
+        "--search", type=int, default=0, metavar="N", help="try N settings of the architecture first (default: none)"
+    )
+    parser.add_argument(
+        "--master", default="local[*]", help="Spark's, where spark-submit does not say it (default: local[*])"
+    )
+    parser.add_argument("--memory", default="2g", help="of Spark's driver, where this starts it (default: 2g)")
+    parser.add_argument("--in-memory", action="store_true", help="without Spark: all meters in this process")
     add_json(parser)
     _training().add_options(parser)
 
@@ -66,26 +80,26 @@ def run(args: argparse.Namespace) -> int:
     training = _training()
     from rich.console import Console
 
+    from jobs.retrain import retrain
     from models.export import ExportError
 
     if not 0 <= args.unseen_share < 1:
         raise UserError("--unseen-share must be at least 0 and below 1", 2)
+    if args.search < 0:
+        raise UserError("--search must be 0 or more", 2)
     try:
-        fit = training.how_long(args.epochs, args.steps_per_epoch, args.limit_minutes, args.seed, args.device)
-        path, scores = training.train(
-            _job(args, load_series(args), fit), args.out, Console(stderr=True, quiet=args.json)
-        )
+        path, scores = retrain(args, _command(args), Console(stderr=True, quiet=args.json))
     except (ExportError, OSError, ValueError) as error:
         raise UserError(str(error), 2) from error
     except KeyboardInterrupt:
         print("interrupted; nothing was written", file=sys.stderr)
         return 130
-    version = _registered(args, path)
+    version = _registered(args, Path(path))
     if args.json:
-        fields = {"model": str(path), "card": str(path.with_name("card.json")), "scores": [vars(s) for s in scores]}
+        fields = {"model": path, "card": str(Path(path).with_name("card.json")), "scores": [vars(s) for s in scores]}
         print_json(fields | ({} if version is None else {"version": version.version, "uri": version.uri}))
         return 0
-    training.report(path, scores)
+    training.report(Path(path), scores)
     if version is not None:
         print(f"registered: {version.model_name} version {version.version}, {version.uri}")
     return 0
@@ -100,34 +114,15 @@ def _registered(args: argparse.Namespace, path: Path) -> Version | None:
     return register(path, args.register, Settings.load(data_dir=args.data_dir))
 
 
-def _job(args: argparse.Namespace, sets: list[MeterSeries], fit: object) -> Job:
-    from models.train import Job
-
-    first = min(series.start_ms for series in sets)
-    last = max(series.start_ms + series.kwh.shape[1] * series.step_s * 1000 for series in sets)
-    until = args.until if args.until is not None else int(first + TRAINED_SHARE * (last - first))
-    begin, end = args.judge_from or until, args.judge_to or last
-    label = f"{_day(begin)} to {_day(end)}"
-    name = args.name or (args.source.name if args.source is not None else "the database's meters")
-    return Job(
-        sets,
-        {"name": name},
-        until,
-        (begin, end),
-        label,
-        fit,
-        _command(args),
-        args.architecture,
-        args.rows,
-        args.unseen_share,
-    )
-
-
 def _command(args: argparse.Namespace) -> str:
     """What makes the model again; files by name only: where they lie, and passwords, are the reader's matter."""
+    from jobs.retrain import day
+
     words = ["energyai train"]
     if args.source is not None:
         words.append(args.source.name)
+    if args.source_uri is not None:
+        words.append(f"--source {args.source_uri.rstrip('/').rsplit('/', 1)[-1]}")
     parser = argparse.ArgumentParser()
     add_arguments(parser)
     for name, value in vars(args).items():
@@ -137,7 +132,7 @@ def _command(args: argparse.Namespace) -> str:
         if value is True:
             words.append(option)
         elif name in TIMES:
-            words.append(f"{option} {_day(value)}")
+            words.append(f"{option} {day(value)}")
         elif isinstance(value, tuple):
             words.append(f"{option} {','.join(value)}")
         else:
@@ -145,15 +140,20 @@ def _command(args: argparse.Namespace) -> str:
     return " ".join(words)
 
 
-SKIPPED = {"source", "database_url", "data_dir", "json", "command", "run", "register"}
+SKIPPED = {
+    "source",
+    "source_uri",
+    "database_url",
+    "data_dir",
+    "json",
+    "command",
+    "run",
+    "master",
+    "memory",
+    "in_memory",
+    "register",
+}
 TIMES = {"until", "judge_from", "judge_to"}
-
-
-def _day(ms: int) -> str:
-    from datetime import UTC, datetime
-
-    found = datetime.fromtimestamp(ms / 1000, UTC)
-    return found.strftime("%Y-%m-%d" if ms % 86_400_000 == 0 else "%Y-%m-%dT%H:%MZ")
 
 
 def _training():  # type: ignore[no-untyped-def]

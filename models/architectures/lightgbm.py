@@ -12,12 +12,15 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from models import hourly_rows, onnx_parts
-from models.contract import Batch, Fit, Limits, NotTrainedError
+from models.contract import Batch, Fit, Limits, NotTrainedError, Range
 from operators.features import DAY_CHANGE, HORIZON_HOURS, QUANTILES, Inputs
 
 TREES = Limits(size=40_000_000, flips=0.001)
 MOST_WINDOWS = 40_000
 """24 rows each: about a gigabyte while training."""
+
+
+SEARCH = {"trees": Range(80, 240, 40), "leaves": Range(15, 63, 16)}
 
 
 @dataclass

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models import torch_parts
-from models.contract import NETWORK, Batch, Fit, Limits, NotTrainedError
+from models.contract import NETWORK, Batch, Fit, Limits, NotTrainedError, Range
 from operators.features import CONTEXT_HOURS, EXTRA, Inputs
 
 
@@ -31,6 +31,10 @@ class WeekMlp(nn.Module):
         for block in self.blocks:
             hidden = hidden + torch.relu(block(hidden))
         return torch_parts.ordered_quantiles(self.exit(hidden), window)
+
+
+SEARCH = {"width": Range(128, 208, 16), "blocks": Range(2, 3, 1), "learning_rate": Range(1e-3, 8e-3)}
+"""No wider than what a forecast may cost."""
 
 
 @dataclass

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models import torch_parts
-from models.contract import NETWORK, Batch, Fit, Limits, NotTrainedError
+from models.contract import NETWORK, Batch, Fit, Limits, NotTrainedError, Range
 from operators.features import CONTEXT_HOURS, DAYS, EXTRA, HORIZON_HOURS, QUANTILES, Inputs
 
 POOLS = (8, 4, 1)
@@ -79,6 +79,9 @@ class Nhits(nn.Module):
             rest = rest - explained
             out = out + part
         return torch_parts.ordered_quantiles(out, window)
+
+
+SEARCH = {"width": Range(64, 128, 32), "learning_rate": Range(5e-4, 8e-3)}
 
 
 @dataclass

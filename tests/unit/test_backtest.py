@@ -248,12 +248,18 @@ def test_command_on_a_file(file, tmp_path, capsys):
     assert code == 0
     assert "seen meters: 2 meters" in shown.out
     assert "unseen meters: 2 meters" in shown.out
-    assert page.read_text().startswith("<!doctype html>")
+    html = page.read_text()
+    assert html.startswith("<!doctype html>")
+    assert [html.count(f"<td>{known}</td>") for known in ("seen", "unseen")] == [2, 2]
     code, shown = call(capsys, file, "--json", "--no-calibration")
     found = json.loads(shown.out)
     assert {row["forecaster"] for row in found["groups"][0]["rows"]} == {"previous week", ENSEMBLE, REFERENCE, MODEL}
     assert len(found["meters"]) == 4
-    assert found["meters"][0][MODEL]["nrmse"] > 0
+    own = found["meters"][0]
+    assert set(own[MODEL]) == {"nrmse", "nmae", "nmbe", "mase", "wql", "coverage80", "width80"}
+    assert set(own["previous week"]) == set(own[REFERENCE]) == {"nrmse", "nmae", "nmbe", "mase"}
+    assert "wql" in own[ENSEMBLE]
+    assert own[MODEL]["nrmse"] > 0
 
 
 def test_command_takes_the_unseen_meters_of_a_card(file, tmp_path, capsys):

@@ -77,7 +77,7 @@ def test_what_cannot_be_forecast_is_told(file, capsys, words, message):
 
 def test_training_on_a_file(file, tmp_path, capsys):
     out = tmp_path / "model"
-    words = [file, "--tz", "Europe/London", "--out", out, "--architecture", "ridge", "--epochs", 1]
+    words = [file, "--tz", "Europe/London", "--out", out, "--architecture", "ridge", "--epochs", 1, "--in-memory"]
     code, shown = call(train, capsys, *words, "--steps-per-epoch", 3, "--judge-from", "2021-04-03", "--json")
     assert code == 0
     found = json.loads(shown)
@@ -113,5 +113,5 @@ def test_a_trained_model_is_registered_signed_and_knows_its_inputs(file, tmp_pat
 def test_training_says_what_is_wrong(file, tmp_path, capsys, words, message):
     out = tmp_path / "none"
     with pytest.raises(UserError, match=message):
-        call(train, capsys, file, "--out", out, "--architecture", "ridge", *words)
+        call(train, capsys, file, "--out", out, "--architecture", "ridge", "--in-memory", *words)
     assert not out.exists()

@@ -1,0 +1,1 @@
+"""Training on Spark: sources, windows made where the meters lie, and judging there."""
