@@ -92,6 +92,7 @@ def _changed(plain: Windows, zone: str, rng: np.random.Generator) -> Batch:
     # A meter in a shifted week has no calendar; and some of the others have none, as a meter without a zone.
     shown = (changed.utc_offset_s == plain.utc_offset_s) & (rng.random(len(plain.meter)) >= HIDDEN_SHARE)
     inputs, scale = inputs_of(changed, zone, shown)
-    used = scale > 0
+    # A meter that measured nothing is no plant either, whatever sun was put on its roof.
+    used = (scale > 0) & (np.nan_to_num(plain.history) != 0).any(axis=1)
     target = changed.target[used] / scale[used, None]
     return Batch({name: value[used] for name, value in inputs.items()}, target.astype(np.float32))
