@@ -50,8 +50,8 @@ proof: ## The long proofs (two hours): schedules of faults, hostile records, a r
 	$(call timed,hostile records,$(BIN)/pytest -q tests/integration/test_fuzz.py --fuzz-records 10000 $(ARGS))
 	$(call timed,replay and year,$(BIN)/pytest -q tests/proofs --year-days 365 --year-meters 50 $(ARGS))
 
-bench: setup ## What the demo costs: first forecast, memory, disk; not part of the tests
-	@$(BIN)/python tests/bench/demo_footprint.py --data-dir .energyai/bench $(ARGS)
+bench: setup ## Engines side by side, on the same readings; never part of the tests; ARGS="--small", "--json", "--help"
+	@$(BIN)/python -m tests.bench $(ARGS)
 
 lock: ## Resolve the locks again; ARGS=--upgrade takes newer versions
 	@$(SETUP) lock $(ARGS)

@@ -1,0 +1,1 @@
+"""Measurements, no tests: engines side by side on one workload, in one run. `make bench`, docs/benchmarks.md."""
