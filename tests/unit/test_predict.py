@@ -92,7 +92,18 @@ def test_training_on_a_file(file, tmp_path, capsys):
 
 def test_a_trained_model_is_registered_signed_and_knows_its_inputs(file, tmp_path, capsys, no_settings):
     no_settings.setenv("ENERGYAI_HOME", str(tmp_path / "home"))
-    words = [file, "--out", tmp_path / "model", "--architecture", "ridge", "--epochs", 1, "--steps-per-epoch", 3]
+    words = [
+        file,
+        "--out",
+        tmp_path / "model",
+        "--architecture",
+        "ridge",
+        "--epochs",
+        1,
+        "--steps-per-epoch",
+        3,
+        "--in-memory",
+    ]
     code, shown = call(train, capsys, *words, "--register", "--json")
     assert code == 0
     assert json.loads(shown)["version"] == 1
