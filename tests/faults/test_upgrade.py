@@ -15,6 +15,7 @@ from tests.faults.traffic import PARTITIONS, Producer
 from tests.pipeline import Deployment, apart, energy_truth, plain_python, reading_truth
 
 
+@pytest.mark.long
 @pytest.mark.skipif(not FILE.is_file(), reason="no savepoint yet: `python -m tests.faults.make_savepoint` writes it")
 @pytest.mark.timeout(1800)
 def test_the_jobs_go_on_from_an_earlier_versions_savepoint(stack: Stack, tmp_path: Path) -> None:

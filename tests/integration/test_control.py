@@ -138,8 +138,9 @@ def test_foresight_is_stored_and_compared(run: Controlled) -> None:
     assert row["regret"] == pytest.approx(row["possible"] - row["saved"])
 
 
+@pytest.mark.long
 def test_a_killed_controller_goes_on_where_it_was(run: Controlled) -> None:
-    before = {s["setpoint_id"] for s in run.setpoints()}
+    before = {s["setpoint_id"] for s in until(run.setpoints, "setpoints")}
     flink = FlinkRest(run.deployment.where.flink_url)
     savepoint = flink.savepoint(run.ids["control"], stop=True)
     run.submit(["--savepoint", savepoint])

@@ -124,6 +124,7 @@ def test_the_web_ui(stack: Stack) -> None:
     assert_forecasts(deployment, plain_python(batch, until_ms=2**62))
 
 
+@pytest.mark.long
 def test_a_savepoint_keeps_the_history(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

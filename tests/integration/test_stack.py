@@ -171,6 +171,7 @@ def test_the_writer_writes_and_does_not_change_the_schema(stack: Stack) -> None:
     link.close()
 
 
+@pytest.mark.long
 def test_policies_are_run_by_the_supervisor(stack: Stack) -> None:
     log = stack.options.logs / "supervisor.log"
     until(lambda: "policies run" in log.read_text(), 90, "policies run")
@@ -230,6 +231,7 @@ def test_a_submission_without_arguments_is_an_error_and_no_more(stack: Stack) ->
     assert rest(stack, "GET", "/overview"), "it goes on answering"
 
 
+@pytest.mark.long
 def test_every_part_killed_at_once_comes_back_and_loses_nothing(stack: Stack, echo: Echo) -> None:
     with psycopg2.connect(stack.status()["database_url"]) as link, link.cursor() as cursor:
         cursor.execute("INSERT INTO meter (meter_id) VALUES ('killed-at-once')")
@@ -259,6 +261,7 @@ def checkpoints(stack: Stack, job: str) -> int:
     return int((rest(stack, "GET", f"/jobs/{job}/checkpoints") or {"counts": {"completed": 0}})["counts"]["completed"])
 
 
+@pytest.mark.long
 def test_a_killed_supervisor_is_seen_and_the_next_up_recovers(stack: Stack, echo: Echo) -> None:
     echo.send(range(10))
     run_with_flink(stack, echo)

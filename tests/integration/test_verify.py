@@ -11,6 +11,7 @@ from tests.recorded import TABLES, assert_nothing_left, produced, unequal, verif
 PREFIX = "rec-"
 
 
+@pytest.mark.long
 @pytest.mark.timeout(1_800)
 def test_the_rows_that_differ_are_told_and_all_others_are_equal(
     stack: Stack, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
