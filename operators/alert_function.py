@@ -137,8 +137,10 @@ class AlertBook(KeyedProcessFunction):  # type: ignore[misc]
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[str]:
         key = ctx.get_current_key()
-        book = self._book(key)
         timers = ctx.timer_service()
+        if timers.current_watermark() >= LAST_MS and timestamp != LAST_MS:
+            return  # The input has ended. A timer set now for a later time would come at once, again and again.
+        book = self._book(key)
         self._due.pop(key, None)
         self._look()
         begun = time.monotonic()
