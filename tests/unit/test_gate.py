@@ -82,12 +82,12 @@ def test_meters_without_figures_are_left_out_of_all() -> None:
     assert {each.meters for each in verdict.comparisons} == {17}
 
 
-@given(st.lists(st.floats(-3, 3), min_size=1, max_size=7))
-def test_p_is_the_share_of_sign_flips_as_extreme(values: list[float]) -> None:
-    difference = np.array(values)
-    flips = [sum(s * v for s, v in zip(signs, values, strict=True)) for signs in itertools.product((1, -1), repeat=len(values))]  # fmt: skip  # noqa: E501
-    expected = np.mean([total <= sum(values) + 1e-9 for total in flips])
-    assert sign_flip_p(difference) == pytest.approx(expected)
+@given(st.lists(st.integers(-24, 24), min_size=1, max_size=7))
+def test_p_is_the_share_of_sign_flips_as_extreme(eighths: list[int]) -> None:
+    signs = itertools.product((1, -1), repeat=len(eighths))
+    flips = [sum(s * v for s, v in zip(each, eighths, strict=True)) for each in signs]
+    expected = np.mean([total <= sum(eighths) for total in flips])
+    assert sign_flip_p(np.array(eighths) / 8) == pytest.approx(expected)
 
 
 def test_p_of_many_meters_is_near_the_exact_one_and_repeats() -> None:
