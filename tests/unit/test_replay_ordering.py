@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from jobs.replay import ordering
@@ -25,6 +25,7 @@ def rows(b: Batch) -> list[tuple[int, str, float]]:
 STREAMS = st.lists(st.tuples(st.lists(st.integers(0, 30), max_size=20), st.integers(1, 5)), max_size=5)
 
 
+@settings(deadline=None)
 @given(STREAMS)
 def test_merge_is_a_stable_sort(streams: list[tuple[list[int], int]]) -> None:
     sources, everything = [], []
@@ -54,6 +55,7 @@ def test_a_source_is_opened_when_its_time_has_come() -> None:
     assert [b.meter_id[0] for b in stream][-1] == "late"
 
 
+@settings(deadline=None)
 @given(st.lists(st.integers(0, 50), max_size=60), st.integers(1, 9))
 def test_time_ordered_sorts_by_disk_too(stamps: list[int], size: int) -> None:
     with pytest.MonkeyPatch.context() as patch:
