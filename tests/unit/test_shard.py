@@ -78,15 +78,20 @@ def run(shard: Shard, by_window: dict[int, list[Reading]]) -> list[tuple[str, in
 
 
 def remembered(shard: Shard) -> dict[Any, Any]:
-    """By series: quarter hours and carry; by meter: begin and issues. Whatever the order of first readings."""
+    """By series: quarter hours and carry; by meter: newest reading, begin, issues. Whatever the order of first readings.
+
+    Intervals carry nothing on: of their carry only the time is used, and of a meter's series the newest.
+    """
     by_series = {
         name: (
             shard.history.kwh[i].tobytes(), shard.history.covered_ms[i].tobytes(), shard.history.read[i].tobytes(),
-            *(getattr(shard.carry, f.name)[i].item() for f in fields(Carry)),
+            *(getattr(shard.carry, f.name)[i].item() for f in fields(Carry) if name[3] != Kind.INTERVAL),
         )
         for i, name in enumerate(shard.series)
     }  # fmt: skip
-    by_meter = {name: (shard.first_ms[i], shard.issued_ms[i]) for i, name in enumerate(shard.meters)}
+    newest = [max(t for t, o in zip(shard.carry.last_ms, shard._owner, strict=True) if o == i) for i in
+              range(len(shard.meters))]  # fmt: skip
+    by_meter = {name: (newest[i], shard.first_ms[i], shard.issued_ms[i]) for i, name in enumerate(shard.meters)}
     return {**by_series, **by_meter, "head": shard.history.head}
 
 
