@@ -78,7 +78,7 @@ def run(shard: Shard, by_window: dict[int, list[Reading]]) -> list[tuple[str, in
 
 
 def remembered(shard: Shard) -> dict[Any, Any]:
-    """By series: quarter hours and carry; by meter: newest reading, begin, issues. Whatever the order of first readings.
+    """By series: quarter hours and carry; by meter: newest reading, begin, issues. In any order of first readings.
 
     Intervals carry nothing on: of their carry only the time is used, and of a meter's series the newest.
     """
