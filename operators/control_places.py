@@ -71,19 +71,19 @@ class Places:
 
 
 def places(sites: Mapping[str, Mapping[str, Any]], meters: Mapping[str, Mapping[str, Any]]) -> dict[str, Place]:
-    """Sites with assets that can be controlled; of the others the log says why not.
+    """Sites with assets that can be controlled, or with a limit to watch; of the others the log says why not.
 
     Args:
         sites, meters: messages of the topics, by id.
     """
     found = {}
     for name, raw in sites.items():
-        if not raw.get("assets"):
+        if not raw.get("assets") and raw.get("limit_kw") is None:
             continue
         try:
             found[name] = place_of({**raw, "site_id": name}, meters)
         except SiteError as error:
-            log.warning("site %s is not controlled: %s", name, error)
+            log.warning("site %s is neither controlled nor watched: %s", name, error)
     return found
 
 

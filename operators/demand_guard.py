@@ -113,7 +113,9 @@ def look(guards: Guards, now_ms: Ints, kwh: Floats, limit_kw: Floats, quantiles:
     likely = chance >= WARN_AT
     since_ms = np.where(likely, np.where(after.likely_ms >= 0, after.likely_ms, now_ms), -1)
     since_ms = np.where(later, since_ms, after.likely_ms)
-    held = likely & ((now_ms - since_ms >= HOLD_S * 1000) | (after.kwh * 3600 > limit_kw * SLOT_S))
+    # A quarter hour begins with a present load that is still that of the one before.
+    long_enough = (now_ms - since_ms >= HOLD_S * 1000) & (now_ms - slot_ms >= (HOLD_S + SMOOTH_S) * 1000)
+    held = likely & (long_enough | (after.kwh * 3600 > limit_kw * SLOT_S))
     warned = np.where(later, np.where(after.warned, chance > CLEAR_AT, held), after.warned)
     outlook = Outlook(chance, mean_kw, left_s, warned, warned & ~after.warned, guards.warned & ~warned)
     return Guards(after.slot_ms, after.kwh, after.now_ms, after.load_kw, since_ms, warned), outlook

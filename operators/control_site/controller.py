@@ -29,7 +29,7 @@ from operators.control_lifecycle.issue import Setpoint, issue
 from operators.control_lifecycle.receipts import seal
 from operators.control_lifecycle.timeline import SiteConstraints
 from operators.control_lifecycle.times import iso
-from operators.control_site import feeds
+from operators.control_site import demand, feeds
 from operators.control_site.again import forecast_of
 from operators.control_site.gate import gate
 from operators.control_site.live import SLOT_MS
@@ -115,17 +115,19 @@ class SiteController:
             current: the data are of now; else nothing is live, whatever the site says.
         """
         place, memory = self.place, self.memory
-        if place is None or not place.site.assets:
+        if place is None:
             return []
         if now_ms < memory.now_ms:
             if not current or memory.now_ms - now_ms <= JUMP_MS:
                 return []
             memory.rewind(now_ms)
         memory.now_ms = now_ms
+        if not place.site.assets:
+            return self._limit(place)
         site = place.site if current else in_shadow(place.site)
         if site.mode == "shadow":
             memory.devices.imagine(site, now_ms, memory.commands)
-        found = self._answers(site, current)
+        found = self._limit(place) + self._answers(site, current)
         found += self._close_slots(place, site)
         prices, held = signals(self.book, place, now_ms)
         live = self._live(place, site, now_ms)
@@ -136,6 +138,35 @@ class SiteController:
         if self._plan_due(site, live):
             found.append(self._replan(place, site, state, prices))
         return found + self._send(place, site, state, live, prices, held)
+
+    def _limit(self, place: Place) -> list[Output]:
+        """The alert that the running quarter hour is likely to break the site's limit, and its end."""
+        memory, site, meters = self.memory, place.site, place.grid_meters
+        if site.limit_kw is None:
+            return []
+        guards = demand.restored(memory.demand)
+        now_ms = memory.live.passed(meters)
+        slot_ms = (now_ms - 1) // SLOT_MS * SLOT_MS
+        planned = 0.0
+        if memory.plan is not None and place.load_meters:
+            planned = sum(memory.plan.at(name, now_ms) for name in memory.plan.power_kw)
+        quantiles = demand.running(memory.forecasts, place.forecast_meters, slot_ms, planned)
+        found = demand.watch(guards, memory.live, meters, site.limit_kw, quantiles)
+        if found is None:
+            return []
+        guards, outlook = found
+        memory.demand = demand.saved(guards)
+        alerts = Alerts(memory.firing)
+        actions = []
+        if outlook.ended[0] or outlook.began[0]:
+            actions += alerts.resolve(demand.NAME, site.site_id, now_ms)
+        if outlook.began[0]:
+            subject = {"site_id": site.site_id, "tenant_id": site.tenant_id}
+            text = demand.told(outlook, guards, site.limit_kw)
+            mean_kw = round(float(outlook.mean_kw[0]), 2)
+            actions += alerts.fire(demand.NAME, "critical", subject, text, mean_kw, site.limit_kw, now_ms)
+        memory.firing = alerts.firing
+        return [Output(ALERTS, action["alert"]["fingerprint"], action["alert"]) for action in actions]
 
     def _answers(self, site: Site, current: bool) -> list[Output]:
         found = []

@@ -40,6 +40,8 @@ class Memory:
     """Quarter hours that begin before it are in `past`."""
     replan: bool = True
     firing: dict[str, dict[str, Any]] = field(default_factory=dict)
+    demand: dict[str, Any] = field(default_factory=dict)
+    """Of the demand guard (`control_site/demand.py`)."""
     forecasts: dict[str, MeterForecast] = field(default_factory=dict)
     plan: Plan | None = None
     plan_id: str = ""
@@ -62,6 +64,7 @@ class Memory:
                 "closed_ms": self.closed_ms,
                 "replan": self.replan,
                 "firing": self.firing,
+                "demand": self.demand,
             }
         )
 

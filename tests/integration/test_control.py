@@ -25,6 +25,8 @@ WITHIN_S = 240
 PAST = {**SITE, "site_id": "it-past", "mode": "live", "meters": ["it-old"], "settings": {},
         "assets": [{**a, "asset_id": a["asset_id"] + "-old"} for a in SITE["assets"]]}  # fmt: skip
 PAST_MS = 1_704_067_200_000
+WATCHED = {"site_id": "it-watched", "tz": "UTC", "limit_kw": LIMIT_KW, "meters": ["it-main"]}
+"""No device, only a limit."""
 
 
 def until(condition: Callable[[], Any], what: str, within_s: float = WITHIN_S) -> Any:
@@ -44,6 +46,11 @@ def run(stack: Stack) -> Iterator[Controlled]:
             cursor.execute("INSERT INTO site (site_id, tz) VALUES ('it-past', 'UTC'), ('it-hq', 'UTC')")
         connection.close()
         made.put("sites", "it-past", PAST)
+        made.put("sites", "it-watched", WATCHED)
+        made.put("meter.readings", "it-main", *[
+            {"meter_id": "it-main", "kind": "interval", "interval_s": 60, "value": kw / 60, "unit": "kWh",
+             "ts": PAST_MS + k * 60_000} for k, kw in enumerate([40.0] * 18 + [70.0] * 12 + [40.0] * 30, 1)
+        ])  # fmt: skip
         made.put("meter.readings", "it-old", *[
             {"meter_id": "it-old", "kind": "interval", "interval_s": 900, "value": LOAD_KW / 4, "unit": "kWh",
              "ts": PAST_MS + k * 900_000} for k in range(1, 41)
@@ -101,6 +108,21 @@ def test_the_past_is_decided_on_in_its_own_time_and_never_acted_on(run: Controll
     times = [parse_ts_ms(s["execution_time"]) for s in sent]
     assert max(times) <= PAST_MS + 40 * 900_000
     assert times == sorted(times)
+
+
+def test_a_limit_that_will_be_broken_is_told_minutes_before_and_ends(run: Controlled) -> None:
+    def told() -> list[dict[str, Any]]:
+        found = run.deployment.consume("alerts.control")
+        return [one for one in found if one["labels"]["site"] == "it-watched"]
+
+    until(lambda: len(told()) >= 2, "the warning and its end")
+    fired, ended = told()
+    assert fired["labels"]["alertname"] == ended["labels"]["alertname"] == "LimitLikelyExceeded"
+    # 70 kW from 00:18 on lifts the quarter hour from 00:15 to 00:30 above 45 kW.
+    begun, over = parse_ts_ms(fired["startsAt"]), parse_ts_ms(ended["endsAt"])
+    assert PAST_MS + 18 * 60_000 < begun <= PAST_MS + 25 * 60_000
+    assert PAST_MS + 30 * 60_000 < over <= PAST_MS + 32 * 60_000
+    assert (fired["fingerprint"], ended["status"]) == (ended["fingerprint"], "resolved")
 
 
 def test_a_setpoint_is_explained_and_savings_are_billed(run: Controlled) -> None:

@@ -119,7 +119,9 @@ def test_grid_meters_are_those_without_a_parent() -> None:
 
 def test_a_site_that_contradicts_itself_is_not_controlled_and_harms_no_other() -> None:
     bad = {**SITE, "assets": [{"asset_id": "x", "type": "battery"}]}
-    assert set(places({"hq": SITE, "bad": bad, "empty": {**SITE, "assets": []}}, {})) == {"hq"}
+    watched = {**SITE, "assets": []}
+    empty = {**watched, "limit_kw": None}
+    assert set(places({"hq": SITE, "bad": bad, "watched": watched, "empty": empty}, {})) == {"hq", "watched"}
 
 
 def test_forecasts_of_several_meters_are_added_on_one_grid() -> None:
