@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -20,13 +19,10 @@ from operators import anomaly_rows
 from operators.detection.next_step import next_step
 from operators.detection.shard_watch import ShardWatch
 from operators.forecaster import Forecaster
-from operators.meters_topic import MetersTopic
 from operators.packing import RECORD, UNIT, unpack
 from operators.pg import Session
 from operators.shard_states import BYTES, ShardStates
 
-LOOK_EVERY_S = 2.0
-"""How often the topic `meters` is asked for news, between windows."""
 SLOT_MS = 900_000
 SILENT_MS = 2 * 86_400_000
 """A shard of which nothing comes is looked at for so long: what is missing has been said by then."""
@@ -47,28 +43,25 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
         self._topic = meters_topic
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        self._shards = ShardStates(runtime_context)
+        self._shards = ShardStates(runtime_context, self._kafka, self._topic)
         self._watches: dict[int, ShardWatch] = {}
         self._bases: dict[int, int] = {}
         self._entries: dict[int, set[int]] = {}
         self._heard: dict[int, int] = {}
-        self._configured: dict[int, int] = {}
         self._watch = runtime_context.get_state(ValueStateDescriptor("watch", BYTES))
         self._base = runtime_context.get_state(ValueStateDescriptor("watch-base", BYTES))
         self._steps = runtime_context.get_map_state(MapStateDescriptor("watch-steps", Types.LONG(), BYTES))
         forecaster = Forecaster.from_bytes(self._model, self._model_sha256)
         self._predict, self._model_id = partial(_predict, forecaster), forecaster.model_id
-        self._meters = MetersTopic(self._kafka, self._topic)
-        self._version, self._look_at = 1, time.monotonic() + LOOK_EVERY_S
         self._found = runtime_context.get_metrics_group().counter("anomalies")
 
     def close(self) -> None:
-        self._meters.close()
+        self._shards.close()
 
     def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[str]:
         key, end_ms, text = value
         shard, watch = self._shards.get(key), self._of(key)
-        changed = self._configure(key) | shard.apply(unpack(text))
+        changed = self._shards.configure(key) | shard.apply(unpack(text))
         messages = watch.window(shard, end_ms, changed, self._predict)
         self._shards.save(key, changed)
         self._save(key, watch)
@@ -123,16 +116,6 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
             yield RECORD.join(
                 f"{message['meter_id']}{UNIT}{text}" for message, text in zip(messages, texts, strict=True)
             )
-
-    def _configure(self, key: int) -> set[int]:
-        now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + LOOK_EVERY_S
-            self._version += self._meters.look()
-        if self._configured.get(key) == self._version:
-            return set()
-        self._configured[key] = self._version
-        return self._shards.get(key).configure(self._meters.configs)
 
 
 def _predict(

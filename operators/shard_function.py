@@ -9,13 +9,12 @@ from typing import Any
 import orjson
 from pyflink.common.typeinfo import Types
 from pyflink.datastream import KeyedProcessFunction, OutputTag, RuntimeContext
-from pyflink.datastream.state import MapState, MapStateDescriptor, ValueStateDescriptor
+from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from operators import forecast_messages
 from operators.energy import NEVER
 from operators.forecaster import Forecaster
 from operators.lateness import BOUNDS_S, lateness
-from operators.meters_topic import MetersTopic
 from operators.packing import Pieces, unpack
 from operators.serving.artifacts import Models
 from operators.serving.models_topic import ModelsTopic
@@ -23,42 +22,18 @@ from operators.serving.plan import CHAMPION
 from operators.serving.server import Server
 from operators.serving.settings import ShardSettings
 from operators.shard import Due, Shard
+from operators.shard_states import BYTES, ShardStates
 
-BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
-LOOK_EVERY_S = 2.0
-"""How often the topic `meters` is asked for news, between windows."""
 MODELS_EVERY_S = 0.1
-"""And the topic `models`, which takes a millisecond: what is seen after its time counts from then on only."""
+"""How often the topic `models` is asked for news, a millisecond: what is seen after its time counts from then on."""
 REPORTS = OutputTag("model-reports", Types.STRING())
 """What the models' watch is told: one text a day that is over."""
-
-
-class _StateSlots:
-    """A shard's readings in Flink's state: of the key whose element is being processed."""
-
-    def __init__(self, state: MapState) -> None:
-        self._state = state
-
-    def get(self, number: int) -> bytes | None:
-        packed = self._state.get(number)
-        return None if packed is None else bytes(packed)
-
-    def put(self, number: int, packed: bytes) -> None:
-        self._state.put(number, packed)
-
-    def remove(self, number: int) -> None:
-        self._state.remove(number)
-
-    def numbers(self) -> list[int]:
-        return list(self._state.keys())
 
 
 class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
     """Keyed by shard: (shard, window end, readings as text) → the messages of the forecasts that are due, as one text.
 
-    The arrays live in this instance. Keyed state has what it takes to make them again: the names, a header, one entry
-    for each quarter hour, of which a window writes only those that it changed, and the readings of each quarter hour,
-    which are read only when late ones come.
+    The shards are in keyed state (`shard_states.py`), and beside them which models serve and the days that are open.
     """
 
     def __init__(self, model: bytes, model_sha256: str, settings: ShardSettings) -> None:
@@ -67,24 +42,15 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
         self._settings = settings
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        self._shards: dict[int, Shard] = {}
         self._servers: dict[int, Server] = {}
-        self._kept: dict[int, set[int]] = {}
-        self._named: dict[int, int] = {}
-        self._configured: dict[int, int] = {}
         self._announced: dict[int, int] = {}
-        self._names = runtime_context.get_state(ValueStateDescriptor("names", BYTES))
-        self._header = runtime_context.get_state(ValueStateDescriptor("header", BYTES))
-        self._columns = runtime_context.get_map_state(MapStateDescriptor("columns", Types.LONG(), BYTES))
-        self._readings = runtime_context.get_map_state(MapStateDescriptor("readings", Types.LONG(), BYTES))
         self._serving = runtime_context.get_state(ValueStateDescriptor("serving", BYTES))
         self._days = runtime_context.get_map_state(MapStateDescriptor("open-days", Types.LONG(), BYTES))
         settings = self._settings
+        self._shards = ShardStates(runtime_context, settings.kafka, settings.meters_topic)
         base = Forecaster.from_bytes(self._model, self._model_sha256)
         self._models = Models(base, settings.model_name, settings.model_keys)
-        self._meters = MetersTopic(settings.kafka, settings.meters_topic)
         self._announcements = ModelsTopic(settings.kafka, settings.models_topic, settings.model_name)
-        self._version, self._look_at = 1, time.monotonic() + LOOK_EVERY_S
         self._plan, self._plan_at = 1, time.monotonic() + MODELS_EVERY_S
         metrics = runtime_context.get_metrics_group()
         self._late = metrics.counter("late_readings")
@@ -93,13 +59,14 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
         metrics.gauge("models_refused", lambda: len(self._models.refused) + self._announcements.unusable)
 
     def close(self) -> None:
-        self._meters.close()
+        self._shards.close()
         self._announcements.close()
 
     def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
         key, window_end_ms, text = value
-        shard, server = self._shard(key), self._server(key)
-        changed = self._configure(key, shard)
+        shard = self._shards.get(key)
+        server = self._server(key, shard)
+        changed = self._shards.configure(key)
         self._announce(key, server)
         pieces = unpack(text)
         self._count_late(pieces, window_end_ms)
@@ -107,30 +74,16 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
         for report in server.learn(shard, window_end_ms):
             yield REPORTS, orjson.dumps({**report, "shard": key}).decode()
         messages = issue(server, shard.due(window_end_ms))
-        self._save(key, shard, changed)
+        self._shards.save(key, changed)
         self._save_models(server)
         if messages:
             yield messages
 
-    def _shard(self, key: int) -> Shard:
-        shard = self._shards.get(key)
-        if shard is None:
-            header = self._header.value()
-            columns = {} if header is None else {number: bytes(column) for number, column in self._columns.items()}
-            slots = _StateSlots(self._readings)
-            if header is None:
-                shard = Shard(slots)
-            else:
-                shard = Shard.restore(bytes(self._names.value()), bytes(header), columns, slots)
-            self._shards[key], self._kept[key] = shard, set(columns)
-            self._named[key] = len(shard.series)
-        return shard
-
-    def _server(self, key: int) -> Server:
+    def _server(self, key: int, shard: Shard) -> Server:
         server = self._servers.get(key)
         if server is None:
             header = self._serving.value()
-            issued_ms = int(self._shards[key].issued_ms.max(initial=NEVER))
+            issued_ms = int(shard.issued_ms.max(initial=NEVER))
             if header is None:  # new, or of a version of the job that had no such state
                 server = Server(self._models, issued_ms=issued_ms)
             else:
@@ -148,35 +101,12 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
             self._announced[key] = self._plan
             self._late_models.inc(server.announce(self._announcements.announcements))
 
-    def _configure(self, key: int, shard: Shard) -> set[int]:
-        now = time.monotonic()
-        if now >= self._look_at:
-            self._look_at = now + LOOK_EVERY_S
-            self._version += self._meters.look()
-        if self._configured.get(key) == self._version:
-            return set()
-        self._configured[key] = self._version
-        return shard.configure(self._meters.configs)
-
     def _count_late(self, pieces: Pieces, window_end_ms: int) -> None:
         counts = lateness(pieces.ts_ms, window_end_ms)
         if counts is not None:
             self._late.inc(int(counts[-1]))
             for counter, count in zip(self._late_by, counts[:-1].tolist(), strict=True):
                 counter.inc(count)
-
-    def _save(self, key: int, shard: Shard, changed: set[int]) -> None:
-        if len(shard.series) != self._named[key]:
-            self._names.update(shard.names())
-            self._named[key] = len(shard.series)
-        self._header.update(shard.header())
-        for number in changed:
-            self._columns.put(number, shard.column(number))
-        kept = self._kept[key] | changed
-        passed = {number for number in kept if number < shard.oldest()}
-        for number in passed:
-            self._columns.remove(number)
-        self._kept[key] = kept - passed
 
     def _save_models(self, server: Server) -> None:
         if not server.changed:

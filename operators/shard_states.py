@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
+
 from pyflink.common.typeinfo import Types
 from pyflink.datastream import RuntimeContext
 from pyflink.datastream.state import MapState, MapStateDescriptor, ValueStateDescriptor
 
+from operators.meters_topic import MetersTopic
 from operators.shard import Shard
 
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
+LOOK_EVERY_S = 2.0
+"""How often the topic `meters` is asked for news, between windows."""
 
 
 class StateSlots:
@@ -32,9 +37,22 @@ class StateSlots:
 
 
 class ShardStates:
-    """The shards of one subtask: the arrays in this instance, and in keyed state what makes them again."""
+    """The shards of one subtask: the arrays in this instance, and in keyed state what makes them again.
 
-    def __init__(self, context: RuntimeContext) -> None:
+    That is the names, a header, one entry for each quarter hour, of which a window writes only those that it changed,
+    and the readings of each quarter hour, which are read only when late ones come.
+    """
+
+    def __init__(self, context: RuntimeContext, kafka: str, meters_topic: str) -> None:
+        """
+        Args:
+            context: of the operator.
+            kafka: bootstrap servers.
+            meters_topic: topic `meters`: what is configured.
+        """
+        self._meters = MetersTopic(kafka, meters_topic)
+        self._version, self._look_at = 1, time.monotonic() + LOOK_EVERY_S
+        self._configured: dict[int, int] = {}
         self._shards: dict[int, Shard] = {}
         self._kept: dict[int, set[int]] = {}
         self._named: dict[int, int] = {}
@@ -57,6 +75,21 @@ class ShardStates:
             self._shards[key], self._kept[key] = shard, set(columns)
             self._named[key] = len(shard.series)
         return shard
+
+    def configure(self, key: int) -> set[int]:
+        """Tells the present key's shard what is configured by now; numbers of the quarter hours that this changed."""
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._look_at = now + LOOK_EVERY_S
+            self._version += self._meters.look()
+        if self._configured.get(key) == self._version:
+            return set()
+        self._configured[key] = self._version
+        return self.get(key).configure(self._meters.configs)
+
+    def close(self) -> None:
+        """Closes the connection."""
+        self._meters.close()
 
     def save(self, key: int, changed: set[int]) -> None:
         """Writes what has changed of it; `changed`: numbers of quarter hours."""

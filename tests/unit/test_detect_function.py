@@ -8,7 +8,7 @@ import numpy as np
 import orjson
 import pytest
 
-from operators import detect_function
+from operators import shard_states
 from operators.detect_function import LAST_MS, SILENT_MS, SLOT_MS, DetectShard
 from operators.forecaster import SHIPPED_MODEL, shipped_sha256
 from operators.packing import RECORD, UNIT
@@ -48,7 +48,7 @@ class NoMeters:
 
 @pytest.fixture(autouse=True)
 def _no_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(detect_function, "MetersTopic", NoMeters)
+    monkeypatch.setattr(shard_states, "MetersTopic", NoMeters)
 
 
 def opened(flink: Flink) -> DetectShard:

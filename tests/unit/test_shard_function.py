@@ -10,7 +10,7 @@ import orjson
 import pytest
 
 from jobs.models.registry import Registry, Version
-from operators import forecast_messages, shard_function
+from operators import forecast_messages, shard_function, shard_states
 from operators.packing import RECORD, UNIT
 from operators.serving.plan import CHALLENGER, CHAMPION, Announcement
 from operators.serving.settings import ShardSettings
@@ -49,7 +49,7 @@ class Topic:
 
 @pytest.fixture
 def version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Version:
-    monkeypatch.setattr(shard_function, "MetersTopic", Topic)
+    monkeypatch.setattr(shard_states, "MetersTopic", Topic)
     monkeypatch.setattr(shard_function, "ModelsTopic", Topic)
     monkeypatch.setattr(shard_function, "MODELS_EVERY_S", 0.0)
     monkeypatch.setattr(Topic, "said", frozenset())
