@@ -42,7 +42,7 @@ integration: ## Tests on the real Kafka, Flink and TimescaleDB
 faults: ## Tests that kill the parts in mid-run
 	$(call timed,faults,$(BIN)/pytest -q -m "not long" tests/faults $(ARGS))
 
-test-long: setup-test ## The tests of the two tiers above that take minutes each (marked `long`): CI runs them too
+test-long: setup-test ## The tests of the two tiers above that take minutes each (marked `long`)
 	$(call timed,long,$(BIN)/pytest -q -m long tests/integration tests/faults $(ARGS))
 
 proof: ## The long proofs (two hours): schedules of faults, hostile records, a replay compared, a disturbed year; not part of the tests
