@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
 BATCH = 10_000
+FILL_S = 0.1
+"""A batch waits for so long to be filled: `consume` returns early only when it is full."""
 TIMEOUT_S = 30.0
 
 
@@ -46,11 +49,13 @@ def batches(
         every = consumer.list_topics(topic, TIMEOUT_S).topics[topic].partitions
         chosen = list(every if partitions is None else partitions)
         consumer.assign([TopicPartition(topic, each, (begin or {}).get(each, 0)) for each in chosen])
-        left = set(chosen)
+        left, silent_since = set(chosen), time.monotonic()
         while left:
-            found = consumer.consume(BATCH, TIMEOUT_S)
-            if not found:
+            found = consumer.consume(BATCH, FILL_S)
+            if not found and time.monotonic() > silent_since + TIMEOUT_S:
                 raise KafkaException(f"{topic}: nothing came for {TIMEOUT_S:.0f} s before its end")
+            if found:
+                silent_since = time.monotonic()
             messages = []
             for message in found:
                 error = message.error()
