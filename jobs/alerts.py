@@ -62,7 +62,9 @@ def build(t_env: Any, settings: JobSettings) -> None:
     from pyflink.common.typeinfo import Types
     from pyflink.table import Schema
 
-    from operators.alert_function import AlertBook, RouteEvidence, write_alerts
+    from operators.alert_function import AlertBook, RouteEvidence
+    from operators.alerting import rows
+    from operators.sinks import write_texts
 
     create_evidence(t_env, settings)
     create_sink(t_env, settings, "alerts", "alerts")
@@ -80,7 +82,7 @@ def build(t_env: Any, settings: JobSettings) -> None:
     )
     schema = Schema.new_builder().column_by_expression("messages", "f0").build()
     t_env.create_temporary_view("raised", t_env.from_data_stream(raised, schema))
-    t_env.create_temporary_function("write_alerts", write_alerts(settings.database_url))
+    t_env.create_temporary_function("write_alerts", write_texts(settings.database_url, rows.write))
     job_of(t_env, "alerts").attach_as_datastream()
 
 

@@ -30,7 +30,9 @@ def build(t_env: Any, settings: JobSettings, verified: tuple[bytes, str]) -> Non
     from pyflink.common.typeinfo import Types
     from pyflink.table import Schema
 
-    from operators.detect_function import DetectShard, write_anomalies
+    from operators import anomaly_rows
+    from operators.detect_function import DetectShard
+    from operators.sinks import write_texts
 
     create_readings(t_env, settings, group=settings.name(NAME), event_time=True)
     create_shards(t_env, settings)
@@ -45,7 +47,7 @@ def build(t_env: Any, settings: JobSettings, verified: tuple[bytes, str]) -> Non
     )
     schema = Schema.new_builder().column_by_expression("messages", "f0").build()
     t_env.create_temporary_view("found", t_env.from_data_stream(found, schema))
-    t_env.create_temporary_function("write_anomalies", write_anomalies(settings.database_url))
+    t_env.create_temporary_function("write_anomalies", write_texts(settings.database_url, anomaly_rows.write))
     job_of(t_env, "anomalies").attach_as_datastream()
 
 

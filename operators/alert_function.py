@@ -9,13 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import orjson
-import pandas as pd
 from pyflink.common import Row
 from pyflink.common.typeinfo import Types
 from pyflink.datastream import KeyedProcessFunction, ProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
-from pyflink.table import DataTypes
-from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 
 from operators.alerting import rows
 from operators.alerting.book import SiteBook
@@ -227,36 +224,6 @@ class AlertBook(KeyedProcessFunction):  # type: ignore[misc]
             self._evidence.remove(f"{meter}{UNIT}{evidence_id}")
         book.changed.clear()
         book.dropped.clear()
-
-
-class _WriteAlerts(ScalarFunction):  # type: ignore[misc]
-    """Done with a text when its rows are committed."""
-
-    def __init__(self, database_url: str) -> None:
-        self._database_url = database_url
-        self._session: Session | None = None
-
-    def open(self, function_context: FunctionContext) -> None:
-        self._session = Session(self._database_url)
-
-    def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
-
-    def is_deterministic(self) -> bool:
-        return False  # The planner may not call it twice, or not at all
-
-    def eval(self, texts: pd.Series[Any]) -> pd.Series[Any]:
-        assert self._session is not None, "open() was called"
-        messages = [message.split(UNIT, 1)[1] for text in texts for message in text.split(RECORD)]
-        if messages:
-            rows.write(self._session, messages)
-        return texts
-
-
-def write_alerts(database_url: str) -> Any:
-    """SQL function that stores texts of alerts and gives them on when they are committed."""
-    return udf(_WriteAlerts(database_url), result_type=DataTypes.STRING(), func_type="pandas")
 
 
 def _now_ms() -> int:

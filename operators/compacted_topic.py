@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError
@@ -78,15 +78,19 @@ class CompactedTopic(Generic[T]):
             return False
         for messages in found.values():
             for message in messages:
-                key = (message.key or b"").decode(errors="replace")
-                value = None if message.value is None else self._parse(message.value)
-                if value is not None:
-                    self.values[key] = value
-                elif message.value is None:
-                    self.values.pop(key, None)
-                else:
-                    log.warning("topic %s, key %s: not usable, the value before stays", self._topic, key)
+                self._hear(message)
         return bool(found)
+
+    def _hear(self, message: Any) -> None:
+        """Takes one message in."""
+        key = (message.key or b"").decode(errors="replace")
+        value = None if message.value is None else self._parse(message.value)
+        if value is not None:
+            self.values[key] = value
+        elif message.value is None:
+            self.values.pop(key, None)
+        else:
+            log.warning("topic %s, key %s: not usable, the value before stays", self._topic, key)
 
 
 def _connected(kafka: str) -> KafkaConsumer:

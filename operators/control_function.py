@@ -32,7 +32,7 @@ from operators.control_site.controller import JUMP_MS, SiteController
 from operators.control_site.memory import Memory
 from operators.control_site.outputs import Output
 from operators.packing import RECORD, UNIT
-from operators.pg import Session
+from operators.sinks import SessionFunction
 
 log = logging.getLogger(__name__)
 
@@ -70,21 +70,9 @@ class _SiteOf(ScalarFunction):  # type: ignore[misc]
         return pd.Series([self._places.site_of(kind, one) for one in name], dtype=object)
 
 
-class _WriteControl(ScalarFunction):  # type: ignore[misc]
-    def __init__(self, database_url: str) -> None:
-        self._database_url = database_url
-
-    def open(self, function_context: FunctionContext) -> None:
-        self._session = Session(self._database_url)
-
-    def close(self) -> None:
-        self._session.close()
-
-    def is_deterministic(self) -> bool:
-        return False  # The planner may not call it twice, or not at all
-
+class _WriteControl(SessionFunction):
     def eval(self, kind: str, payload: pd.Series[Any]) -> pd.Series[Any]:
-        write(self._session, rows((kind, one) for one in payload))
+        write(self.session, rows((kind, one) for one in payload))
         return pd.Series([1] * len(payload), dtype="int64")
 
 

@@ -7,20 +7,15 @@ from functools import partial
 from typing import Any
 
 import orjson
-import pandas as pd
 from numpy.typing import NDArray
 from pyflink.common.typeinfo import Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
-from pyflink.table import DataTypes
-from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 
-from operators import anomaly_rows
 from operators.detection.next_step import next_step
 from operators.detection.shard_watch import ShardWatch
 from operators.forecaster import Forecaster
 from operators.packing import RECORD, UNIT, unpack
-from operators.pg import Session
 from operators.shard_states import BYTES, ShardStates
 
 SLOT_MS = 900_000
@@ -122,33 +117,3 @@ def _predict(
     forecaster: Forecaster, history: NDArray[Any], end_ms: NDArray[Any], step_s: int, zones: Sequence[str]
 ) -> NDArray[Any]:
     return next_step(forecaster, history, end_ms, step_s, zones)
-
-
-class _WriteAnomalies(ScalarFunction):  # type: ignore[misc]
-    """Done with a text when its rows are committed."""
-
-    def __init__(self, database_url: str) -> None:
-        self._database_url = database_url
-        self._session: Session | None = None
-
-    def open(self, function_context: FunctionContext) -> None:
-        self._session = Session(self._database_url)
-
-    def close(self) -> None:
-        if self._session is not None:
-            self._session.close()
-
-    def is_deterministic(self) -> bool:
-        return False  # The planner may not call it twice, or not at all
-
-    def eval(self, texts: pd.Series[Any]) -> pd.Series[Any]:
-        assert self._session is not None, "open() was called"
-        anomaly_rows.write(
-            self._session, [message.split(UNIT, 1)[1] for text in texts for message in text.split(RECORD)]
-        )
-        return texts
-
-
-def write_anomalies(database_url: str) -> Any:
-    """SQL function that stores texts of anomalies and gives them on when they are committed."""
-    return udf(_WriteAnomalies(database_url), result_type=DataTypes.STRING(), func_type="pandas")

@@ -8,6 +8,7 @@ exactly once. While the database is away the call waits, and back-pressure holds
 from __future__ import annotations
 
 import base64
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,7 +18,8 @@ from pyflink.table import DataTypes
 from pyflink.table.udf import FunctionContext, ScalarFunction, udf
 
 from operators import forecast_messages
-from operators.packing import UNIT
+from operators.packing import RECORD, UNIT
+from operators.pg import Session
 from operators.readings import Readings
 from operators.store import Store
 
@@ -43,6 +45,53 @@ class _StoreFunction(ScalarFunction):  # type: ignore[misc]
     def store(self) -> Store:
         assert self._store is not None, "open() was called"
         return self._store
+
+
+class SessionFunction(ScalarFunction):  # type: ignore[misc]
+    """A function with a session of its own, for rows that are not the store's."""
+
+    def __init__(self, database_url: str) -> None:
+        self._database_url = database_url
+        self._session: Session | None = None
+
+    def open(self, function_context: FunctionContext) -> None:
+        self._session = Session(self._database_url)
+
+    def close(self) -> None:
+        if self._session is not None:
+            self._session.close()
+
+    def is_deterministic(self) -> bool:
+        return False  # The planner may not call it twice, or not at all
+
+    @property
+    def session(self) -> Session:
+        assert self._session is not None, "open() was called"
+        return self._session
+
+
+class _WriteTexts(SessionFunction):
+    """Done with a text when its rows are committed."""
+
+    def __init__(self, database_url: str, write: Callable[[Session, list[str]], None]) -> None:
+        super().__init__(database_url)
+        self._write = write
+
+    def eval(self, texts: pd.Series[Any]) -> pd.Series[Any]:
+        messages = [message.split(UNIT, 1)[1] for text in texts for message in text.split(RECORD)]
+        if messages:
+            self._write(self.session, messages)
+        return texts
+
+
+def write_texts(database_url: str, write: Callable[[Session, list[str]], None]) -> Any:
+    """SQL function that stores texts of messages ("key US message", joined by RS), and gives them on when committed.
+
+    Args:
+        database_url: libpq URL.
+        write: a module's function that writes messages in one transaction.
+    """
+    return udf(_WriteTexts(database_url, write), result_type=DataTypes.STRING(), func_type="pandas")
 
 
 class _WriteReadings(_StoreFunction):

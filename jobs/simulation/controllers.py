@@ -15,12 +15,12 @@ from jobs.simulation.folder import SLOT_S, Case
 from jobs.simulation.forecasts import Forecasts
 from operators.control import policies
 from operators.control.clock import DAY_MS, local
-from operators.control.devices import fit
 from operators.control.guard import Live, Memory, guard
 from operators.control.outlook import Outlook, Prices
 from operators.control.plan import Plan, plan_site
 from operators.control.solver import Solver, SolverError
 from operators.control.state import SiteState
+from operators.control.steering import steady
 from operators.control.target import DAYS, best_peak, expected_peaks, whole_past
 
 EXACT = 1e-4
@@ -72,7 +72,7 @@ class ByClock:
         for name, device in devices.items():
             asset, window = device.asset, device.window(moment.time_ms)
             wanted = self._decide(asset, moment, window, device.done_kwh)
-            result[name] = _switched(device, wanted, SLOT_S)
+            result[name] = _steady(device, wanted, SLOT_S)
         return result
 
     def after_reading(self, k: int, devices: Mapping[str, Device], used_kwh: float) -> Commands:
@@ -105,7 +105,7 @@ class Foresight:
 
     def before(self, k: int, devices: Mapping[str, Device]) -> Commands:
         """The schedule's step."""
-        return {name: _switched(device, float(self._power[name][k]), SLOT_S) for name, device in devices.items()}
+        return {name: _steady(device, float(self._power[name][k]), SLOT_S) for name, device in devices.items()}
 
     def after_reading(self, k: int, devices: Mapping[str, Device], used_kwh: float) -> Commands:
         """It knew."""
@@ -139,7 +139,7 @@ class EnergyAI:
         if k and self._case.start_ms[k] % DAY_MS == 0:
             self._look_back(k)
         if self._plan is None:
-            return {name: _switched(device, 0.0, READING_S) for name, device in devices.items()}
+            return {name: _steady(device, 0.0, READING_S) for name, device in devices.items()}
         return self._planned(k, int(self._case.start_ms[k]), devices, READING_S)
 
     def after_reading(self, k: int, devices: Mapping[str, Device], used_kwh: float) -> Commands:
@@ -184,7 +184,7 @@ class EnergyAI:
             window = device.window(int(self._case.start_ms[k]))
             if device.asset.needs:
                 wanted = min(wanted, policies.need_now(window, device.asset, device.done_kwh, seconds))
-            result[name] = _switched(device, wanted, seconds)
+            result[name] = _steady(device, wanted, seconds)
         return result
 
     def _is_off(self, k: int, devices: Mapping[str, Device]) -> bool:
@@ -251,18 +251,9 @@ class EnergyAI:
             self._best = float(self._day_peaks.max())
 
 
-def _switched(device: Device, wanted: float, seconds: float) -> float:
-    """A command within the device's bounds; on or off no sooner than it may."""
-    asset = device.asset
-    if asset.switched:
-        on = device.power_kw > 1e-6
-        if on and wanted <= 1e-6 and device.same_for_s < asset.min_run_s:
-            wanted = device.power_kw
-        elif not on and wanted > 1e-6 and device.same_for_s < asset.min_rest_s:
-            wanted = 0.0
-        elif wanted > 1e-6:
-            wanted = max(wanted, asset.on_kw)
-    return fit(asset, device.content_kwh, device.power_kw, wanted, seconds)
+def _steady(device: Device, wanted: float, seconds: float) -> float:
+    """The command nearest to what is wanted that breaks no bound of the device."""
+    return steady(device.asset, device.state(), wanted, seconds)
 
 
 def _varies(case: Case, begin: int = 0, end: int | None = None) -> bool:

@@ -266,7 +266,7 @@ class SiteController:
             return True
         if now // SLOT_MS == memory.planned_ms // SLOT_MS:
             return False
-        step = _step(memory.plan, now)
+        step = memory.plan.step_at(now)
         planned = sum(float(power[step]) for power in memory.plan.power_kw.values())
         off = abs(live.other_kw - (float(memory.plan.import_kw[step]) - planned))
         return off > REPLAN_SHARE * max(memory.past.highest_kw(), abs(live.other_kw))
@@ -358,7 +358,7 @@ class SiteController:
         soon = (plan.start_ms < now + HOUR_MS) & (plan.start_ms + 1000 * plan.step_s > now)
         planned = float(plan.import_kw[soon].max()) if soon.any() else -np.inf
         ceiling = max(self.memory.past.peak_kw, planned)
-        return ceiling, bool(plan.import_kw[_step(plan, now)] >= ceiling - 1e-3)
+        return ceiling, bool(plan.import_kw[plan.step_at(now)] >= ceiling - 1e-3)
 
     def _by_hand(self, place: Place, site: Site) -> list[dict[str, Any]]:
         """A manager's overrides; one outside of the asset's bounds is not sent."""
@@ -380,8 +380,3 @@ class SiteController:
                 made["inputs"] = seal(made["inputs"])
                 found.append({**made, "tenant_id": site.tenant_id})
         return found
-
-
-def _step(plan: Plan, now_ms: int) -> int:
-    found = int(np.searchsorted(plan.start_ms, now_ms, side="right")) - 1
-    return min(max(found, 0), len(plan.start_ms) - 1)

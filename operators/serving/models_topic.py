@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from typing import Any
 
 from kafka.errors import KafkaError
 
@@ -63,17 +64,9 @@ class ModelsTopic(CompactedTopic[bytes]):
             if time.monotonic() > deadline:
                 raise KafkaError("not read to its end in time")
 
-    def _take(self, wait_ms: int) -> bool:
-        try:
-            found = self._consumer.poll(timeout_ms=wait_ms)
-        except (KafkaError, OSError) as error:  # the brokers are away: the next look finds it
-            log.warning("topic %s: %s", self._topic, error)
-            return False
-        for messages in found.values():
-            for message in messages:
-                if message.value is not None:
-                    self._read(message.value, message.timestamp, message.offset)
-        return bool(found)
+    def _hear(self, message: Any) -> None:
+        if message.value is not None:
+            self._read(message.value, message.timestamp, message.offset)
 
     def _read(self, value: bytes, came_ms: int, offset: int) -> None:
         try:

@@ -82,3 +82,38 @@ class Fake:
     def register_event_time_timer(self, at: int) -> None:
         """Kept in `timers`."""
         self.timers.add(at)
+
+
+class Keyed(Fake):
+    """Of one key, whose watermark the test moves."""
+
+    watermark = 0
+
+    def __init__(self, key: Any) -> None:
+        super().__init__()
+        self.key = key
+
+    def get_current_key(self) -> Any:
+        """The key."""
+        return self.key
+
+    def current_watermark(self) -> int:
+        """As the test says."""
+        return self.watermark
+
+
+class Silent:
+    """A topic or database that says nothing."""
+
+    values: dict[str, Any] = {}  # noqa: RUF012 - never changed
+    configs: dict[str, Any] = {}  # noqa: RUF012 - never changed
+
+    def __init__(self, *_: Any) -> None:
+        pass
+
+    def look(self) -> bool:
+        """Nothing is new."""
+        return False
+
+    def close(self) -> None:
+        """Nothing is open."""

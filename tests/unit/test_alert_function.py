@@ -12,45 +12,22 @@ from operators.alert_function import LAST_MS, AlertBook
 from operators.alerting.evidence import Evidence
 from operators.packing import RECORD, UNIT
 from tests.alerting import anomaly, at
-from tests.unit.flink_fakes import Fake
+from tests.unit.flink_fakes import Keyed, Silent
 
 KEY = f"default{UNIT}hq"
 
 
-class Flink(Fake):
-    """One key, whose watermark the test moves; processing time stands still."""
-
-    watermark = 0
-
-    def get_current_key(self) -> str:
-        return KEY
-
-    def current_watermark(self) -> int:
-        return self.watermark
+class Flink(Keyed):
+    """Processing time stands still."""
 
     def register_processing_time_timer(self, at_ms: int) -> None:
         """Never comes."""
 
 
-class Silent:
-    """Topics and a database that say nothing."""
-
-    values: dict[str, Any] = {}  # noqa: RUF012 - never changed
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def look(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        pass
-
-
 def test_at_the_end_of_all_input_each_timer_comes_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alert_function, "CompactedTopic", Silent)
     monkeypatch.setattr(alert_function, "Session", Silent)
-    flink, function = Flink(), AlertBook("kafka", "rules", "meters", "database")
+    flink, function = Flink(KEY), AlertBook("kafka", "rules", "meters", "database")
     function.open(flink)
     said: list[dict[str, Any]] = []
 

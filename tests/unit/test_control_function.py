@@ -16,33 +16,11 @@ from operators.control_function import BACKLOG_MS, BEAT_MS, CURRENT_MS, ControlS
 from operators.control_lifecycle.times import parse_ts_ms
 from operators.control_site.situation import place_of
 from operators.packing import UNIT
+from tests.unit.flink_fakes import Map, Value
 
 NOW = START_MS + 6 * 3_600_000
 IDS: dict[str, list[str]] = {}
 """What the first order of arrival gave."""
-
-
-class Value:
-    """A ValueState."""
-
-    def __init__(self) -> None:
-        self.held: Any = None
-
-    def value(self) -> Any:
-        return self.held
-
-    def update(self, value: Any) -> None:
-        self.held = value
-
-
-class Map(dict[Any, Any]):
-    """A MapState."""
-
-    def put(self, key: Any, value: Any) -> None:
-        self[key] = value
-
-    def remove(self, key: Any) -> None:
-        self.pop(key, None)
 
 
 class Flink:

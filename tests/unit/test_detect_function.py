@@ -12,46 +12,19 @@ from operators import shard_states
 from operators.detect_function import LAST_MS, SILENT_MS, SLOT_MS, DetectShard
 from operators.forecaster import SHIPPED_MODEL, shipped_sha256
 from operators.packing import RECORD, UNIT
-from tests.unit.flink_fakes import Fake
+from tests.unit.flink_fakes import Keyed, Silent
 from tests.unit.test_detection_shard_watch import AT, load
 from tests.unit.test_shard import HOUR, START
 
 KEY = 3
 
 
-class Flink(Fake):
-    """One key, whose watermark the test moves."""
-
-    watermark = 0
-
-    def get_current_key(self) -> int:
-        return KEY
-
-    def current_watermark(self) -> int:
-        return self.watermark
-
-
-class NoMeters:
-    """A topic `meters` that says nothing."""
-
-    configs: dict[str, Any] = {}  # noqa: RUF012 - never changed
-
-    def __init__(self, *_: Any) -> None:
-        pass
-
-    def look(self) -> bool:
-        return False
-
-    def close(self) -> None:
-        pass
-
-
 @pytest.fixture(autouse=True)
 def _no_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(shard_states, "MetersTopic", NoMeters)
+    monkeypatch.setattr(shard_states, "MetersTopic", Silent)
 
 
-def opened(flink: Flink) -> DetectShard:
+def opened(flink: Keyed) -> DetectShard:
     function = DetectShard(SHIPPED_MODEL.read_bytes(), shipped_sha256(), "kafka", "meters")
     function.open(flink)
     return function
@@ -69,7 +42,7 @@ def said(found: Any) -> list[dict[str, Any]]:
     return [orjson.loads(piece.split(UNIT)[1]) for text in found for piece in text.split(RECORD)]
 
 
-def hours(function: DetectShard, flink: Flink, kwh: Any, first: int, until: int) -> list[dict[str, Any]]:
+def hours(function: DetectShard, flink: Keyed, kwh: Any, first: int, until: int) -> list[dict[str, Any]]:
     return [
         message
         for hour in range(first, until)
@@ -80,14 +53,14 @@ def hours(function: DetectShard, flink: Flink, kwh: Any, first: int, until: int)
 def test_a_restart_goes_on_where_the_state_stands() -> None:
     kwh = 10 * load(2, AT + 10)
     kwh[0, AT] += 80
-    whole = Flink()
+    whole = Keyed(KEY)
     expected = hours(opened(whole), whole, kwh, 0, AT + 10)
     assert [(m["meter_id"], m["kind"], m["status"]) for m in expected] == [
         ("m0", "spike", "open"),
         ("m0", "spike", "closed"),
     ]
     assert expected[0]["model_id"]
-    flink = Flink()
+    flink = Keyed(KEY)
     found = [
         m
         for a, b in ((0, AT - 30), (AT - 30, AT + 1), (AT + 1, AT + 10))
@@ -100,7 +73,7 @@ def test_a_restart_goes_on_where_the_state_stands() -> None:
 
 
 def test_a_silent_shard_is_looked_at_for_two_days_and_no_longer() -> None:
-    flink, kwh = Flink(), 10 * load(2, AT)
+    flink, kwh = Keyed(KEY), 10 * load(2, AT)
     function = opened(flink)
     assert hours(function, flink, kwh, 0, AT) == []
     last = START + AT * HOUR
@@ -115,7 +88,7 @@ def test_a_silent_shard_is_looked_at_for_two_days_and_no_longer() -> None:
 
 
 def test_at_the_end_of_all_input_nobody_is_missing() -> None:
-    flink = Flink()
+    flink = Keyed(KEY)
     function = opened(flink)
     hours(function, flink, np.ones((1, 3)), 0, 3)
     flink.watermark, flink.timers = LAST_MS, set()
