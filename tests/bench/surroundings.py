@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +22,7 @@ from infra.embedded.stack import Stack
 from jobs.flink_rest import ENDED, POLL_S, FlinkRest
 from tests.bench.peers import Peers
 from tests.bench.sample import EngineError
+from tests.bench.watch import Watch
 
 NO_FLINK = "http://127.0.0.1:9"
 """An address of nothing: the common stack starts no Flink."""
@@ -209,6 +210,32 @@ def cluster(around: Surroundings) -> Iterator[Cluster]:
             shutil.rmtree(kept, ignore_errors=True)
             shutil.copytree(options.logs, kept)
             raise EngineError(f"{error} (logs: {kept})") from error
+
+
+def alone(
+    around: Surroundings, module: str, arguments: Sequence[str], log: Path, env: Mapping[str, str]
+) -> tuple[float, float, Watch]:
+    """Runs a module of the peers' environment to its end: when it began and was ready (epoch seconds), what it used.
+
+    Raises:
+        EngineError: it failed, or took too long.
+    """
+    with log.open("wb") as output:
+        begun = time.time()
+        process = subprocess.Popen(
+            [str(around.peers.python), "-m", module, *arguments],
+            env=environment(env),
+            cwd=PROJECT_ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    try:
+        with Watch(process.pid) as watch:
+            return begun, finish_process(process, log, around.deadline_s), watch
+    finally:
+        stop_tree(process)
 
 
 def finish_process(process: subprocess.Popen[bytes], log: Path, within_s: float) -> float:

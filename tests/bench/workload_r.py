@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,12 +13,11 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from infra.database import connected
-from infra.embedded.options import PROJECT_ROOT
 from jobs import submission
 from jobs.settings import Addresses, Settings
 from tests.bench.realistic import PARTITIONS, Size
 from tests.bench.sample import EngineError, Sample
-from tests.bench.surroundings import Cluster, Surroundings, cluster, environment, finish_process, stop_tree
+from tests.bench.surroundings import Cluster, Surroundings, alone, cluster
 from tests.bench.watch import Watch
 
 PREFIX = "bench-r."
@@ -197,20 +195,5 @@ class _All:
 
 def _loop(around: Surroundings, what: Prepared, output: str, env: dict[str, str]) -> tuple[float, float, Watch]:
     log: Path = around.logs / f"r-{output}.log"
-    command = [str(around.peers.python), "-m", "tests.bench.engines.loop_r", *what.arguments]
-    with log.open("wb") as file:
-        begun = time.time()
-        process = subprocess.Popen(
-            command,
-            env=environment({**env, "BENCH_DATABASE_URL": around.database_url}),
-            cwd=PROJECT_ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        with Watch(process.pid) as watch:
-            return begun, finish_process(process, log, around.deadline_s), watch
-    finally:
-        stop_tree(process)
+    more = {**env, "BENCH_DATABASE_URL": around.database_url}
+    return alone(around, "tests.bench.engines.loop_r", what.arguments, log, more)

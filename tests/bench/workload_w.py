@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -12,9 +11,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from infra.embedded import artifacts
-from infra.embedded.options import PROJECT_ROOT
 from tests.bench.sample import Sample
-from tests.bench.surroundings import Surroundings, cluster, environment, finish_process, stop_tree
+from tests.bench.surroundings import Surroundings, alone, cluster
 from tests.bench.watch import Watch
 from tests.bench.workload import PARTITIONS, Job, Size
 
@@ -104,21 +102,6 @@ def _on_flink(around: Surroundings, engine: Engine, job: Job, _repeat: int) -> t
 
 def _alone(around: Surroundings, engine: Engine, job: Job, repeat: int) -> tuple[float, float, Watch]:
     log = around.logs / f"w-{engine.name}-{repeat}.log"
-    command = [str(around.peers.python), "-m", f"tests.bench.engines.{engine.module}", *engine.arguments]
     java = {"JAVA_HOME": str(artifacts.java_home()), "BENCH_SPARK_JARS": str(around.peers.jars)}
-    with log.open("wb") as output:
-        begun = time.time()
-        process = subprocess.Popen(
-            command,
-            env=environment({**job.environment(), **java, "TMPDIR": job.folder}),
-            cwd=PROJECT_ROOT,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
-    try:
-        with Watch(process.pid) as watch:
-            return begun, finish_process(process, log, around.deadline_s), watch
-    finally:
-        stop_tree(process)
+    env = {**job.environment(), **java, "TMPDIR": job.folder}
+    return alone(around, f"tests.bench.engines.{engine.module}", engine.arguments, log, env)
