@@ -92,8 +92,17 @@ class Registry:
         Args:
             root: folder or address.
             keys: public keys, one of which must have signed a version.
+
+        Raises:
+            UserError: an address with options, which the addresses of versions made from it would lose.
         """
         text = str(root).rstrip("/")
+        if "://" in text and "?" in text:
+            raise UserError(
+                f"the registry {text.partition('?')[0]} is given with options after '?': leave them out, and name the "
+                "store's address in AWS_ENDPOINT_URL",
+                2,
+            )
         self.root = text if "://" in text else str(Path(text).expanduser().absolute())
         self._keys = keys
 

@@ -50,6 +50,11 @@ def test_a_registry_may_be_at_an_address(tmp_path: Path) -> None:
     assert load("forecaster", announced(found), PUBLIC).sha256 == found.sha256
 
 
+def test_an_address_with_options_is_refused_as_its_versions_would_lose_them() -> None:
+    with pytest.raises(UserError, match="AWS_ENDPOINT_URL"):
+        Registry("s3://models/registry?endpoint_override=127.0.0.1:9000", PUBLIC)
+
+
 def test_what_is_no_model_with_its_card_is_not_registered(tmp_path: Path) -> None:
     registry = Registry(tmp_path / "registry", PUBLIC)
     path = trained(tmp_path / "a")
