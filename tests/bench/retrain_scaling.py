@@ -1,12 +1,15 @@
 """What retraining on Spark costs as the number of meters grows: time of its parts, and memory of driver and workers.
 
 python -m tests.bench.retrain_scaling --meters 100 1000 --master local[2]
+python -m tests.bench.retrain_scaling --meters 200 --train 500      # the whole training on one core and on two
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
+import subprocess
 import sys
 import tempfile
 import threading
@@ -97,6 +100,32 @@ def measure(meters: int, days: int, rounds: int, master: str) -> dict[str, Any]:
     return {"meters": meters, "days": days, "windows": windows, "batches": batches, **times, **memory}
 
 
+def whole(meters: int, days: int, steps: int) -> dict[str, Any]:
+    """`jobs/retrain.py` from data to card, on one core and on two: seconds, and whether the model is the same."""
+    found: dict[str, tuple[float, str]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        data = Path(folder) / "energy"
+        data.mkdir()
+        write_meters(data, meters, days)
+        for master in ("local[1]", "local[2]"):
+            out = Path(folder) / master
+            words = ["--source", data, "--out", out, "--epochs", 1, "--steps-per-epoch", steps, "--master", master]
+            begun = time.monotonic()
+            subprocess.run([sys.executable, "-m", "jobs.retrain", *map(str, words), "--json"], check=True)
+            took = round(time.monotonic() - begun, 1)
+            found[master] = took, hashlib.sha256((out / "forecaster.onnx").read_bytes()).hexdigest()
+    (one, model), (two, again) = found["local[1]"], found["local[2]"]
+    return {
+        "meters": meters,
+        "days": days,
+        "steps": steps,
+        "local[1]_s": one,
+        "local[2]_s": two,
+        "ratio": round(one / two, 2),
+        "same_model": model == again,
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """One JSON object a line, a line each number of meters."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -104,9 +133,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--days", type=int, default=60, help="of each meter (default: 60)")
     parser.add_argument("--rounds", type=int, default=1, help="of batches that are drawn (default: 1)")
     parser.add_argument("--master", default="local[2]", help="Spark's (default: local[2])")
+    parser.add_argument("--train", type=int, metavar="STEPS", help="time whole trainings of so many steps instead")
     args = parser.parse_args(argv)
     for meters in args.meters:
-        print(json.dumps(measure(meters, args.days, args.rounds, args.master)), flush=True)
+        if args.train is None:
+            found = measure(meters, args.days, args.rounds, args.master)
+        else:
+            found = whole(meters, args.days, args.train)
+        print(json.dumps(found), flush=True)
     return 0
 
 
