@@ -6,7 +6,7 @@ import importlib
 import sys
 from collections.abc import Sequence
 
-JOBS = ("ingest", "forecast", "detect", "alerts", "control", "control_record")
+JOBS = ("ingest", "forecast", "detect", "alerts", "control", "control_record", "weather")
 
 
 def main(argv: Sequence[str] | None = None) -> int:

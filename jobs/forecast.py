@@ -15,7 +15,7 @@ from jobs.job_settings import JobSettings
 from jobs.launch import job_of, table_environment
 from jobs.models import keys
 from jobs.tables import create_announcements, create_readings, create_shards, create_sink, topic
-from operators.forecaster import SHIPPED_MODEL, Forecaster, shipped_sha256
+from operators.forecaster import SHIPPED_MODEL, Forecaster, shipped_reference, shipped_sha256
 from operators.serving.settings import ShardSettings
 from operators.serving.watch import Policy
 
@@ -88,6 +88,8 @@ def shard_settings(settings: JobSettings) -> ShardSettings:
         topic(settings, "models"),
         settings.model_name,
         keys.trusted(settings.model_keys),
+        topic(settings, "weather"),
+        "" if settings.model else shipped_reference(),
     )
 
 

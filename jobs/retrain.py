@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from jobs.commands._series import database_url, load_series
+from jobs.commands._series import database_url, load_series, load_weather
 from jobs.errors import UserError
 
 if TYPE_CHECKING:
@@ -94,7 +94,8 @@ def _estate(args: argparse.Namespace, console: Console) -> Iterator[tuple[Estate
             raise UserError("there is no energy of these meters: choose others, or replay readings first")
         first, last = int(ends["first"]), int(ends["last"])
         until = _until(args, first, last)
-        yield OnSpark(series, until, args.seed, args.unseen_share), (first, last, until)
+        weather = load_weather(args)
+        yield OnSpark(series, until, args.seed, args.unseen_share, weather), (first, last, until)
 
 
 def _series(args: argparse.Namespace, spark: Any) -> DataFrame:

@@ -124,7 +124,7 @@ def _forecasts(
 ) -> Iterator[tuple[str, Point, Point | None]]:
     """Name, point and quantiles of each forecaster."""
     quantiles = forecaster.predict(
-        windows.history, windows.issued_at_ms, series.step_s, windows.utc_offset_s, series.zone or None
+        windows.history, windows.issued_at_ms, series.step_s, windows.utc_offset_s, series.zone or None, windows.weather
     )
     yield "previous week", baselines.previous_week(windows.history), None
     ensemble = baselines.persistence_ensemble(windows.history)

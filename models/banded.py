@@ -30,6 +30,7 @@ class Banded:
 
     def __init__(self) -> None:
         self._offsets: Floats32 | None = None
+        self._extra = 0
 
     def learn(self, windows: Batch, how: Fit) -> None:
         """Trains the point forecast; most of the simple ones have nothing to learn."""
@@ -45,7 +46,7 @@ class Banded:
     def fit(self, batches: Iterator[Batch], how: Fit, progress: Callable[[float, float], None]) -> bool:
         """As `Architecture.fit`: the point on two thirds of the windows, the band on the rest."""
         windows = hourly_rows.collected(batches, how.steps, self.most_windows)
-        rows = len(windows.target)
+        rows, self._extra = len(windows.target), windows.inputs["extra"].shape[1]
         cut = max(1, rows * 2 // 3)
         self.learn(_part(windows, slice(0, cut)), how)
         progress(0.8, 0.0)
@@ -77,7 +78,7 @@ class Banded:
             numpy_helper.from_array(np.array([1], dtype=np.int64), "axis_1"),
             numpy_helper.from_array(np.array([DAY_CHANGE], dtype=np.int64), "day_change"),
         ]
-        return onnx_parts.model(nodes, constants)
+        return onnx_parts.model(nodes, constants, self._extra)
 
     def _band(self) -> Floats32:
         if self._offsets is None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from models.evaluate import Score, table
+from operators.features import WITH_WEATHER
 
 CARD = "card.json"
 READABLE = "MODEL_CARD.md"
@@ -31,7 +32,7 @@ Written by `energyai train`; `card.json` holds the same for programs.
 **What it does.** Forecasts the next 24 hours of a meter from its last 168 hours: nine quantiles (0.1 to 0.9) of the
 energy of each step, kWh. Hourly meters directly; quarter-hour meters by the four phases of the hour. Where the meter's
 time zone is known, local hour, season and public holidays count too; a meter of unknown place is forecast without
-them, as {training["hidden"]:.0%} of the training windows were. It reads no weather.
+them, as {training["hidden"]:.0%} of the training windows were. {_weather(card)}
 
 **Trained on.** {_source(data)}. {data["meters_seen"]} of {data["meters"]} meters, before {data["train_until"]};
 {data["meters"] - data["meters_seen"]} meters (drawn by seed {training["seed"]}) were kept out altogether. Other groups
@@ -74,6 +75,12 @@ def _source(data: dict[str, Any]) -> str:
     known = [f"DOI {data['doi']}" if "doi" in data else "", f"licence {data['licence']}" if "licence" in data else ""]
     text = ", ".join(part for part in known if part)
     return f"{data['name']}{f' ({text})' if text else ''}{': ' + data['notes'] if 'notes' in data else ''}"
+
+
+def _weather(card: dict[str, Any]) -> str:
+    if card["feature_set"] != WITH_WEATHER:
+        return "It reads no weather."
+    return "It reads the weather of the meter's site, as far as it is known at the time of issue, and does without it."
 
 
 def _importance(shares: dict[str, float]) -> str:

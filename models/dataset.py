@@ -11,8 +11,18 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from operators.features import CONTEXT_HOURS, HORIZON_HOURS, Floats, Inputs, has_context, model_inputs
+from operators.features import (
+    CONTEXT_HOURS,
+    FEATURE_SET,
+    HORIZON_HOURS,
+    WITH_WEATHER,
+    Floats,
+    Inputs,
+    has_context,
+    model_inputs,
+)
 from operators.local_time import holiday_flags, is_placed
+from operators.weather import DEFAULT_SITE, Weather
 
 Floats32 = NDArray[np.float32]
 
@@ -31,6 +41,10 @@ class MeterSeries:
     step_s: int = 3600
     zone: str = ""
     """IANA time zone of all the meters; empty or UTC: their place is unknown."""
+    weather: Weather | None = None
+    """Of the meters' sites, and of others; None: training is to have no inputs for it."""
+    sites: tuple[str, ...] = ()
+    """[m] site of each meter; empty: all at the site `default`."""
 
     @property
     def per_hour(self) -> int:
@@ -40,7 +54,12 @@ class MeterSeries:
     def take(self, meters: Sequence[int]) -> MeterSeries:
         """The chosen meters only."""
         names = tuple(self.names[i] for i in meters)
-        return replace(self, names=names, kwh=self.kwh[list(meters)])
+        sites = tuple(self.sites[i] for i in meters) if self.sites else ()
+        return replace(self, names=names, kwh=self.kwh[list(meters)], sites=sites)
+
+    def site_of(self, meter: int) -> str:
+        """Where a meter is."""
+        return self.sites[meter] if self.sites else DEFAULT_SITE
 
     def step_of(self, year: int) -> int:
         """Position of the first step of a year (UTC) on the grid, within [0, t]."""
@@ -61,6 +80,8 @@ class Windows:
     """[n, 24 * k]."""
     issued_at_ms: NDArray[np.int64]
     utc_offset_s: NDArray[np.int64]
+    weather: Floats32 | None = None
+    """[n, 192, 2] as known at issue (`operators.weather`); None: training is to have no inputs for it."""
 
 
 def load_wide(path: Path, zone: str, *, zero_is_missing: bool) -> MeterSeries:
@@ -135,7 +156,10 @@ def cut(series: MeterSeries, at: NDArray[np.int64]) -> Windows:
     meter, step = at[:, 0], at[:, 1]
     values = series.kwh[meter[:, None], step[:, None] + np.arange(-context, horizon)]
     issued = series.start_ms + step * (series.step_s * 1000)
-    return Windows(meter, values[:, :context], values[:, context:], issued, series.utc_offset_s[step])
+    weather = None
+    if series.weather is not None:
+        weather = series.weather.known([series.site_of(each) for each in meter.tolist()], issued)
+    return Windows(meter, values[:, :context], values[:, context:], issued, series.utc_offset_s[step], weather)
 
 
 def inputs_of(windows: Windows, zone: str, shown: NDArray[np.bool_] | None = None) -> tuple[Inputs, Floats]:
@@ -149,4 +173,6 @@ def inputs_of(windows: Windows, zone: str, shown: NDArray[np.bool_] | None = Non
     holidays = None
     if is_placed(zone):
         holidays = holiday_flags(zone, windows.issued_at_ms, windows.utc_offset_s)
-    return model_inputs(windows.history, windows.issued_at_ms, windows.utc_offset_s, holidays, shown)
+    feature_set = FEATURE_SET if windows.weather is None else WITH_WEATHER
+    times = windows.issued_at_ms, windows.utc_offset_s
+    return model_inputs(windows.history, *times, holidays, shown, feature_set, windows.weather)

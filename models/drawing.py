@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +22,7 @@ ROUND = 250
 """Batches that are drawn together; what bounds the memory of a training on a cluster."""
 
 HIDDEN_SHARE = 0.3
-"""Rows that are trained without a calendar, as a meter of unknown place."""
+"""Rows that are trained without a calendar, as a meter of unknown place; and so many of all without weather."""
 
 NO_LOAD = "no window before --until has any load: give meters that measure something"
 
@@ -84,13 +85,21 @@ def batch_of(plan: Plan, number: int, batch: int, zones: Sequence[str], windows:
 
 def joined(parts: Sequence[Windows], order: NDArray[np.int64]) -> Windows:
     """Windows one after the other, then in the given order of all of them."""
-    return Windows(*(np.concatenate([getattr(part, each.name) for part in parts])[order] for each in fields(Windows)))
+
+    def column(name: str) -> NDArray[Any] | None:
+        found = [getattr(part, name) for part in parts]
+        return None if found[0] is None else np.concatenate(found)[order]
+
+    return Windows(**{each.name: column(each.name) for each in fields(Windows)})  # type: ignore[arg-type]
 
 
 def _changed(plain: Windows, zone: str, rng: np.random.Generator) -> Batch:
     changed = augmented(plain, rng)
     # A meter in a shifted week has no calendar; and some of the others have none, as a meter without a zone.
     shown = (changed.utc_offset_s == plain.utc_offset_s) & (rng.random(len(plain.meter)) >= HIDDEN_SHARE)
+    if changed.weather is not None:
+        seen = shown & (rng.random(len(plain.meter)) >= HIDDEN_SHARE)
+        changed = replace(changed, weather=np.where(seen[:, None, None], changed.weather, np.float32(np.nan)))
     inputs, scale = inputs_of(changed, zone, shown)
     # A meter that measured nothing is no plant either, whatever sun was put on its roof.
     used = (scale > 0) & (np.nan_to_num(plain.history) != 0).any(axis=1)

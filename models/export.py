@@ -11,7 +11,7 @@ import onnxruntime as ort
 from numpy.typing import NDArray
 
 from models.contract import Architecture
-from operators.features import FEATURE_SET, QUANTILES, Inputs
+from operators.features import QUANTILES, Inputs, feature_set_of
 from operators.serving.drift import REFERENCE
 
 TOLERANCE = 1e-5
@@ -50,9 +50,10 @@ def export(architecture: Architecture, probe: Inputs, reference: str = "") -> Ex
     model = onnx.load_from_string(architecture.to_onnx())
     _strip(model)
     digest = hashlib.sha256(model.SerializeToString(deterministic=True)).hexdigest()
-    model_id = f"{architecture.name}-{FEATURE_SET}-{digest[:8]}"
+    feature_set = feature_set_of(probe["extra"].shape[1])
+    model_id = f"{architecture.name}-{feature_set}-{digest[:8]}"
     levels = ",".join(str(level) for level in QUANTILES)
-    facts = {"model_id": model_id, "feature_set": FEATURE_SET, "quantiles": levels}
+    facts = {"model_id": model_id, "feature_set": feature_set, "quantiles": levels}
     for key, value in (facts | ({REFERENCE: reference} if reference else {})).items():
         model.metadata_props.add(key=key, value=value)
     onnx.checker.check_model(model)

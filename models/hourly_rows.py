@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from onnx import helper, numpy_helper
 
 from models.contract import Batch
-from operators.features import CONTEXT_HOURS, DAYS, EXTRA, HORIZON_HOURS, Inputs
+from operators.features import CONTEXT_HOURS, DAYS, HORIZON_HOURS, Inputs
 
 Floats32 = NDArray[np.float32]
 
@@ -33,8 +33,11 @@ def _lags() -> NDArray[np.int64]:
 
 
 LAGS = _lags()
-COLUMNS = LAGS.shape[1] + DAYS + EXTRA + 1
-"""Lagged values, mean of each day, `extra`, and the hour of the forecast."""
+
+
+def columns(extra: int) -> int:
+    """Of the table: lagged values, mean of each day, `extra`, and the hour of the forecast."""
+    return int(LAGS.shape[1]) + DAYS + extra + 1
 
 
 def collected(batches: Iterator[Batch], count: int, most: int) -> Batch:
@@ -56,7 +59,7 @@ def base(window: Floats32) -> Floats32:
 
 
 def table(inputs: Inputs) -> Floats32:
-    """[m * 24, COLUMNS]: row `24 * i + h` is hour h of window i."""
+    """[m * 24, columns]: row `24 * i + h` is hour h of window i."""
     window, extra = inputs["window"], inputs["extra"]
     rows = len(window)
     lagged = window[:, LAGS]
@@ -64,7 +67,9 @@ def table(inputs: Inputs) -> Floats32:
     wide = np.concatenate((days, extra), axis=1)
     repeated = np.broadcast_to(wide[:, None, :], (rows, HORIZON_HOURS, wide.shape[1]))
     hour = np.broadcast_to(np.arange(HORIZON_HOURS, dtype=np.float32)[None, :, None], (rows, HORIZON_HOURS, 1))
-    return np.concatenate((lagged, repeated, hour), axis=2, dtype=np.float32).reshape(-1, COLUMNS)
+    return np.concatenate((lagged, repeated, hour), axis=2, dtype=np.float32).reshape(
+        rows * HORIZON_HOURS, columns(extra.shape[1])
+    )
 
 
 def table_nodes(output: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
@@ -75,7 +80,6 @@ def table_nodes(output: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProt
         "one": np.array([1], dtype=np.int64),
         "hours": np.arange(HORIZON_HOURS, dtype=np.float32)[None, :, None],
         "ones": np.ones((1, HORIZON_HOURS, 1), dtype=np.float32),
-        "flat": np.array([-1, COLUMNS], dtype=np.int64),
     }
     nodes = [
         helper.make_node("Gather", ["window", "lags"], ["lagged"], axis=1),
@@ -88,7 +92,7 @@ def table_nodes(output: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProt
         helper.make_node("Mul", ["single", "nothing"], ["blank"]),
         helper.make_node("Add", ["blank", "hours"], ["hour"]),
         helper.make_node("Concat", ["lagged", "repeated", "hour"], ["joined"], axis=2),
-        helper.make_node("Reshape", ["joined", "flat"], [output]),
+        helper.make_node("Flatten", ["joined"], [output], axis=2),
     ]
     constants["two"] = np.array([2], dtype=np.int64)
     constants["zero"] = np.array([0], dtype=np.int64)

@@ -11,14 +11,14 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.features import DAYS, HISTORY_EXTRA, HORIZON_HOURS, QUANTILES, Inputs
+from operators.features import CALENDAR, DAYS, HISTORY_EXTRA, HORIZON_HOURS, QUANTILES, Inputs
 
 LEVELS = np.array(QUANTILES, dtype=np.float32)[None, :, None]
 Predict = Callable[[Inputs], NDArray[np.float32]]
 
 
 def groups(extra: int) -> dict[str, tuple[str, slice]]:
-    """Groups by name: the input and its columns; those of the calendar only where the model has them."""
+    """Groups by name: the input and its columns; those of calendar and weather only where the model has them."""
     found = {
         f"day -{DAYS - day}": ("window", slice(day * HORIZON_HOURS, (day + 1) * HORIZON_HOURS)) for day in range(DAYS)
     }
@@ -28,7 +28,9 @@ def groups(extra: int) -> dict[str, tuple[str, slice]]:
     if extra > HISTORY_EXTRA:
         found["local hour"] = ("extra", slice(HISTORY_EXTRA, HISTORY_EXTRA + 4))
         found["season"] = ("extra", slice(HISTORY_EXTRA + 4, HISTORY_EXTRA + 10))
-        found["holidays"] = ("extra", slice(HISTORY_EXTRA + 10, extra))
+        found["holidays"] = ("extra", slice(HISTORY_EXTRA + 10, HISTORY_EXTRA + CALENDAR))
+    if extra > HISTORY_EXTRA + CALENDAR:
+        found["weather"] = ("extra", slice(HISTORY_EXTRA + CALENDAR, extra))
     return found
 
 

@@ -5,20 +5,20 @@ from __future__ import annotations
 import onnx
 from onnx import TensorProto, helper
 
-from operators.features import CONTEXT_HOURS, EXTRA, HORIZON_HOURS, QUANTILES
+from operators.features import CONTEXT_HOURS, HORIZON_HOURS, QUANTILES
 
 OPSET = 20
 ML_OPSET = 3  # of trees, ai.onnx.ml
 
 
-def model(nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto]) -> bytes:
-    """A graph with the inputs and the output of the contract."""
+def model(nodes: list[onnx.NodeProto], constants: list[onnx.TensorProto], extra: int) -> bytes:
+    """A graph with the inputs and the output of the contract; `extra`: columns of that input."""
     graph = helper.make_graph(
         nodes,
         "forecaster",
         [
             helper.make_tensor_value_info("window", TensorProto.FLOAT, ["rows", CONTEXT_HOURS]),
-            helper.make_tensor_value_info("extra", TensorProto.FLOAT, ["rows", EXTRA]),
+            helper.make_tensor_value_info("extra", TensorProto.FLOAT, ["rows", extra]),
         ],
         [helper.make_tensor_value_info("quantiles", TensorProto.FLOAT, ["rows", len(QUANTILES), HORIZON_HOURS])],
         constants,

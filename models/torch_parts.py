@@ -7,6 +7,7 @@ import math
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import cast
 
 import numpy as np
@@ -15,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from models.contract import Batch, Fit
-from operators.features import CLIP, CONTEXT_HOURS, DAY_CHANGE, DAYS, EXTRA, HORIZON_HOURS, QUANTILES, Inputs
+from operators.features import CLIP, CONTEXT_HOURS, DAY_CHANGE, DAYS, HORIZON_HOURS, QUANTILES, Inputs
 
 OPSET = 20
 SIDE = len(QUANTILES) // 2
@@ -87,7 +88,7 @@ def pinball(forecast: Tensor, target: Tensor) -> Tensor:
 
 
 def trained(
-    make: Callable[[], nn.Module],
+    make: Callable[[int], nn.Module],
     learning_rate: float,
     batches: Iterator[Batch],
     how: Fit,
@@ -95,14 +96,24 @@ def trained(
 ) -> tuple[nn.Module, bool]:
     """Adam, a cosine schedule, and a moving average of the weights.
 
+    Args:
+        make: a network for so many columns of `extra`, which it keeps as its `extra`.
+        learning_rate: the highest.
+        batches: what it is trained on.
+        how: how long.
+        progress: as in `Architecture.fit`.
+
     Returns:
         The averaged network, on the processor and ready to predict; and whether all of the training ran. The same seed,
         batches, torch version and kind of processor give the same weights.
     """
     torch.manual_seed(how.seed)
     torch.set_num_threads(1)
-    net = make().to(how.device)
-    mean = make().to(how.device)
+    first = next(batches)
+    columns = first.inputs["extra"].shape[1]
+    batches = chain([first], batches)
+    net = make(columns).to(how.device)
+    mean = make(columns).to(how.device)
     mean.load_state_dict(net.state_dict())
     optimiser = torch.optim.AdamW(net.parameters(), lr=learning_rate, weight_decay=1e-4)
     started = time.monotonic()
@@ -144,7 +155,7 @@ def predicted(net: nn.Module, inputs: Inputs) -> NDArray[np.float32]:
 
 def exported(net: nn.Module) -> bytes:
     """The network as an ONNX file for any number of rows."""
-    example = (torch.zeros(2, CONTEXT_HOURS), torch.zeros(2, EXTRA))
+    example = (torch.zeros(2, CONTEXT_HOURS), torch.zeros(2, cast(int, net.extra)))
     rows = torch.export.Dim("rows", min=1)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of torch about itself and about torchvision, which is not used

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count, islice
 
 import numpy as np
@@ -102,7 +102,7 @@ def hourly(series: MeterSeries) -> MeterSeries:
         kwh = np.where(share >= 0.5, np.nansum(steps, axis=2) / share, np.nan).astype(np.float32)
     offset = series.utc_offset_s[begin : begin + hours * per_hour : per_hour]
     start = series.start_ms + begin * series.step_s * 1000
-    return MeterSeries(series.names, start, kwh, offset, 3600, series.zone)
+    return replace(series, start_ms=start, kwh=kwh, utc_offset_s=offset, step_s=3600)
 
 
 def batches(found: Sequence[Part], seed: int, steps: int, rows: int) -> Iterator[Batch]:

@@ -5,6 +5,8 @@ a hospital. The day of the week enters as a smooth phase that training shifts at
 
 Feature set `week168-v2` adds what the calendar knows: the local hour, the season and public holidays. All of it is zero
 for a meter whose place is unknown, and training hides it from a part of the rows: such a meter loses little.
+`week168-v3` adds the weather, as it was known at the time of issue (`operators/weather.py`): training makes models for
+it where there is weather to train on.
 """
 
 from __future__ import annotations
@@ -18,7 +20,9 @@ QUANTILES = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
 CONTEXT_HOURS = 168
 HORIZON_HOURS = 24
 FEATURE_SET = "week168-v2"
-"""What training makes models for; written into each exported model."""
+"""What training makes models for where it has no weather; written into each exported model."""
+WITH_WEATHER = "week168-v3"
+"""What it makes them for where it has."""
 
 DAYS = CONTEXT_HOURS // HORIZON_HOURS
 HISTORY_EXTRA = 6 + DAYS + 3
@@ -34,7 +38,19 @@ CALENDAR = 4 + 6 + (DAYS + 1) + 2
 """Further columns of `week168-v2`: local hour (two harmonics), day of the year (three), share of holiday of each day of
 the window and of the forecast, and whether the forecast begins and ends on a holiday."""
 
-FEATURE_SETS = {"week168-v1": HISTORY_EXTRA, "week168-v2": HISTORY_EXTRA + CALENDAR}
+WEATHER_VARIABLES = ("temperature_c", "irradiance_w_m2")
+WEATHER_HOURS = CONTEXT_HOURS + HORIZON_HOURS
+WEATHER = HORIZON_HOURS + 4 + DAYS + 1 + 4 + 3
+"""Further columns of `week168-v3`: of the temperature the change of each hour ahead from the week's mean of that hour,
+that of each quarter of the day ahead from the last day, the mean of each day of the window and of the day ahead; of the
+sun the change of each quarter of the day ahead from the week's mean; and masks: which share is known of the temperature
+in the window, of that ahead, and of the sun ahead."""
+
+FEATURE_SETS = {
+    "week168-v1": HISTORY_EXTRA,
+    "week168-v2": HISTORY_EXTRA + CALENDAR,
+    WITH_WEATHER: HISTORY_EXTRA + CALENDAR + WEATHER,
+}
 """The feature sets that this version makes inputs for, and the columns of their `extra`."""
 
 EXTRA = FEATURE_SETS[FEATURE_SET]
@@ -50,6 +66,8 @@ _HOUR_MS = 3_600_000
 _WEEK_HOURS = 168.0
 _DAY_MS = 86_400_000
 _YEAR_DAYS = 365.2425
+_MILD = np.float32(12)
+"""°C, around which temperatures are scaled."""
 _EPOCH_WEEK_SHIFT = 72.0  # 1970-01-01 was a Thursday: hours since Monday 00:00
 
 Floats = NDArray[np.float64]
@@ -89,6 +107,7 @@ def model_inputs(
     holidays: NDArray[np.bool_] | None = None,
     placed: NDArray[np.bool_] | None = None,
     feature_set: str = FEATURE_SET,
+    weather: NDArray[np.float32] | None = None,
 ) -> tuple[Inputs, Floats]:
     """The model's inputs from what is known at the time of issue; nothing later is asked for.
 
@@ -100,6 +119,7 @@ def model_inputs(
             of issue to the day after it; None when no meter's place is known.
         placed: [m] meters whose place is known; None: all, if there are `holidays`.
         feature_set: one of FEATURE_SETS: what the model was made for.
+        weather: [m, 192, 2] `operators.weather.Weather.known` at the times of issue, NaN = not known; None: of none.
 
     Returns:
         The inputs, float32 and finite: `window` [m, 168] in units of the scale, and `extra` [m, columns of the feature
@@ -133,8 +153,15 @@ def model_inputs(
     extra[:, 6 + DAYS : HISTORY_EXTRA] = _roughness(window)
     if holidays is not None and extra.shape[1] > HISTORY_EXTRA:
         known_place = np.ones(len(values), dtype=np.bool_) if placed is None else placed
-        extra[:, HISTORY_EXTRA:] = _calendar(local_ms, holidays) * known_place[:, None]
+        extra[:, HISTORY_EXTRA : HISTORY_EXTRA + CALENDAR] = _calendar(local_ms, holidays) * known_place[:, None]
+    if weather is not None and extra.shape[1] > HISTORY_EXTRA + CALENDAR:
+        extra[:, HISTORY_EXTRA + CALENDAR :] = _weather(weather)
     return {"window": window, "extra": extra}, scale
+
+
+def feature_set_of(columns: int) -> str:
+    """The feature set whose `extra` has so many columns."""
+    return next(name for name, width in FEATURE_SETS.items() if width == columns)
 
 
 def to_phases(history: NDArray[Any], steps_per_hour: int) -> Floats:
@@ -200,6 +227,40 @@ def _calendar(local_ms: NDArray[np.int64], holidays: NDArray[np.bool_]) -> NDArr
     ends = np.where(passed > 0, off[:, -1:], off[:, -2:-1])
     season = _harmonics(day % _YEAR_DAYS / _YEAR_DAYS, 3)
     return np.concatenate((_harmonics(passed[:, 0], 2), season, shares, off[:, -2:-1], ends), axis=1)
+
+
+def _weather(weather: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Weather known at issue: [m, 192, 2] to [m, WEATHER]; what is not known is zero, as is what stays as it was."""
+    rows = len(weather)
+    by_day = weather.reshape(rows, DAYS + 1, HORIZON_HOURS, len(WEATHER_VARIABLES))
+    known = np.isfinite(by_day)
+    share = known[:, :, :, 0].mean(axis=2, dtype=np.float32)
+    before, ahead = by_day[:, :DAYS], by_day[:, DAYS]
+    same_hour = _mean(before, known[:, :DAYS], 1)
+    quarters = (rows, 4, HORIZON_HOURS // 4)
+
+    def by_quarter(change: NDArray[np.float32]) -> NDArray[np.float32]:
+        pieces = change.reshape(quarters)
+        return _mean(pieces, np.isfinite(pieces), 2)
+
+    daily = (_mean(by_day[..., 0], known[..., 0], 2) - _MILD) / _MILD
+    columns = (
+        (ahead[..., 0] - same_hour[..., 0]) / 10,
+        by_quarter(ahead[..., 0] - before[:, -1, :, 0]) / 10,
+        daily,
+        by_quarter(ahead[..., 1] - same_hour[..., 1]) / 300,
+        share[:, :DAYS].mean(axis=1, keepdims=True),
+        share[:, DAYS:],
+        known[:, DAYS, :, 1].mean(axis=1, dtype=np.float32)[:, None],
+    )
+    return np.clip(np.nan_to_num(np.concatenate(columns, axis=1, dtype=np.float32)), -5, 5)
+
+
+def _mean(values: NDArray[np.float32], known: NDArray[np.bool_], axis: int) -> NDArray[np.float32]:
+    """The mean of what is known, NaN where nothing is."""
+    count = known.sum(axis=axis)
+    total = np.where(known, values, np.float32(0)).sum(axis=axis)
+    return np.divide(total, count, out=np.full(total.shape, np.nan, np.float32), where=count > 0)
 
 
 def _harmonics(turns: NDArray[Any], count: int) -> NDArray[np.float32]:

@@ -20,6 +20,7 @@ from operators.features import (
     HORIZON_HOURS,
     LOCAL_DATES,
     QUANTILES,
+    WITH_WEATHER,
     from_phases,
     model_inputs,
     phase_issue_times,
@@ -44,9 +45,22 @@ def shipped_sha256() -> str:
     Raises:
         ModelError: the card is missing or not readable.
     """
+    return str(_shipped("sha256"))
+
+
+def shipped_reference() -> str:
+    """How the shipped model's inputs were distributed (`Forecaster.reference`): its file was made before files said so.
+
+    Raises:
+        ModelError: the card is missing or not readable.
+    """
+    return json.dumps(_shipped("reference"))
+
+
+def _shipped(field: str) -> Any:
     card = SHIPPED_MODEL.with_name("card.json")
     try:
-        return str(json.loads(card.read_text(encoding="utf-8"))["sha256"])
+        return json.loads(card.read_text(encoding="utf-8"))[field]
     except (OSError, ValueError, KeyError) as error:
         raise ModelError(f"model card {card} is unreadable: check the project out again") from error
 
@@ -62,6 +76,11 @@ class Forecaster:
         self.feature_set = str(metadata["feature_set"])
         self.reference = str(metadata.get("reference", ""))
         """How the inputs that it was trained on are distributed, JSON of `operators.serving.drift`, or ""."""
+
+    @property
+    def reads_weather(self) -> bool:
+        """Whether it has inputs for it."""
+        return self.feature_set == WITH_WEATHER
 
     @classmethod
     def load(cls, path: str | Path = SHIPPED_MODEL, sha256: str | None = None) -> Self:
@@ -120,6 +139,7 @@ class Forecaster:
         step_s: int,
         utc_offset_s: NDArray[np.int64] | int = 0,
         zones: Sequence[str] | str | None = None,
+        weather: NDArray[np.float32] | None = None,
     ) -> NDArray[np.float32]:
         """Forecasts the 24 hours from `issued_at_ms`.
 
@@ -134,6 +154,8 @@ class Forecaster:
             utc_offset_s: [m] or one for all; seconds that local time is ahead of UTC, 0 when unknown.
             zones: [m] or one for all; IANA time zones of the meters, which say the offset (in place of
                 `utc_offset_s`), the season and the public holidays. "" or UTC: the place is unknown.
+            weather: [m, 192, 2] as known at issue (`operators.weather.Weather.known`), for a model that
+                `reads_weather`; NaN, or None for all: not known.
 
         Returns:
             [m, 9, 24 * k] kWh of each step, finite; quantiles 0.1 to 0.9, non-decreasing.
@@ -150,18 +172,21 @@ class Forecaster:
         offset = np.broadcast_to(np.asarray(utc_offset_s, dtype=np.int64), (meters,))
         if places is not None:
             offset = places.offsets(issued)
+        if weather is not None and not self.reads_weather:
+            weather = None
         result = np.empty((meters, len(QUANTILES), HORIZON_HOURS * per_hour), dtype=np.float32)
         size = max(1, CHUNK_ROWS // per_hour)
         for start in range(0, meters, size):
             part = slice(start, start + size)
             where = None if places is None else places.take(part, per_hour)
+            sky = None if weather is None else np.repeat(weather[part], per_hour, axis=0)
             if per_hour == 1:
-                self._hourly(history[part], issued[part], offset[part], where, result[part])
+                self._hourly(history[part], issued[part], offset[part], where, sky, result[part])
             else:
                 phases = to_phases(history[part], per_hour)
                 hourly = np.empty((len(phases), len(QUANTILES), HORIZON_HOURS), dtype=np.float32)
                 times = phase_issue_times(issued[part], per_hour)
-                self._hourly(phases, times, np.repeat(offset[part], per_hour), where, hourly)
+                self._hourly(phases, times, np.repeat(offset[part], per_hour), where, sky, hourly)
                 result[part] = from_phases(hourly, per_hour)
         return result
 
@@ -171,11 +196,12 @@ class Forecaster:
         issued: NDArray[np.int64],
         offset: NDArray[np.int64],
         places: _Places | None,
+        weather: NDArray[np.float32] | None,
         out: NDArray[np.float32],
     ) -> None:
         rows = len(history)
         holidays, placed = (None, None) if places is None else places.calendar(issued, offset)
-        inputs, scale = model_inputs(history, issued, offset, holidays, placed, self.feature_set)
+        inputs, scale = model_inputs(history, issued, offset, holidays, placed, self.feature_set, weather)
         if rows < _MIN_ROWS:
             # Matrix products of one or few rows take other kernels, which round otherwise: keep to one kind.
             inputs = {name: np.pad(value, ((0, _MIN_ROWS - rows), (0, 0))) for name, value in inputs.items()}

@@ -21,6 +21,7 @@ class MeterConfig:
     """kWh at which its counters start again from zero; NaN: never."""
     max_kw: float = math.nan
     """What its connection can carry; more is not believed. NaN: not known."""
+    site_id: str = "default"
 
     @classmethod
     def of_message(cls, value: bytes | None) -> Self:
@@ -37,7 +38,13 @@ class MeterConfig:
             fields = {}
         tz = fields.get("tz")
         known = isinstance(tz, str) and _zone(tz) is not None
-        return cls(str(tz) if known else "UTC", _positive(fields.get("register_max")), _positive(fields.get("max_kw")))
+        site = fields.get("site_id")
+        return cls(
+            str(tz) if known else "UTC",
+            _positive(fields.get("register_max")),
+            _positive(fields.get("max_kw")),
+            site if isinstance(site, str) and site else "default",
+        )
 
 
 UNKNOWN = MeterConfig()

@@ -75,14 +75,16 @@ class Due:
     """[m, 168 h] kWh of each step, oldest first, NaN where missing; the last ends at `issued_at_ms`."""
     row: Ints = field(default_factory=lambda: np.zeros(0, np.int64))
     """[m] each meter's position in the shard."""
+    site: list[str] = field(default_factory=list)
+    """[m] each meter's site."""
 
     def take(self, chosen: Ints) -> Due:
         """Some of the meters, by positions."""
-        names, tenants, zones = (
-            [column[i] for i in chosen.tolist()] for column in (self.meter_id, self.tenant_id, self.zone)
+        names, tenants, zones, sites = (
+            [column[i] for i in chosen.tolist()] for column in (self.meter_id, self.tenant_id, self.zone, self.site)
         )
         return Due(
-            self.issued_at_ms, self.step_s, names, tenants, zones, self.history[chosen], self.row[chosen]
+            self.issued_at_ms, self.step_s, names, tenants, zones, self.history[chosen], self.row[chosen], sites
         )  # fmt: skip
 
 
@@ -335,7 +337,8 @@ class Shard:
                     self.issued_ms[chosen] = issued_at
                     of = (self.meters, self._tenant, self._zone)
                     names, tenants, zones = ([column[i] for i in chosen.tolist()] for column in of)
-                    yield Due(issued_at, step, names, tenants, zones, history[good], chosen)
+                    sites = [self._meter_configs.get(name, UNKNOWN).site_id for name in names]
+                    yield Due(issued_at, step, names, tenants, zones, history[good], chosen, sites)
 
     def _step_ms(self) -> Ints:
         """By meter: the length of its steps, from how many of its known quarter hours have a reading."""

@@ -6,7 +6,9 @@ import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+import numpy as np
 import orjson
+from numpy.typing import NDArray
 from pyflink.common.typeinfo import Types
 from pyflink.datastream import KeyedProcessFunction, OutputTag, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
@@ -19,10 +21,11 @@ from operators.packing import Pieces, unpack
 from operators.serving.artifacts import Models
 from operators.serving.models_topic import ModelsTopic
 from operators.serving.plan import CHAMPION
-from operators.serving.server import Server
+from operators.serving.server import Server, WeatherOf
 from operators.serving.settings import ShardSettings
 from operators.shard import Due, Shard
 from operators.shard_states import BYTES, ShardStates
+from operators.weather_topic import WeatherTopic
 
 MODELS_EVERY_S = 0.1
 """How often the topic `models` is asked for news, a millisecond: what is seen after its time counts from then on."""
@@ -49,8 +52,10 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
         settings = self._settings
         self._shards = ShardStates(runtime_context, settings.kafka, settings.meters_topic)
         base = Forecaster.from_bytes(self._model, self._model_sha256)
+        base.reference = base.reference or settings.reference
         self._models = Models(base, settings.model_name, settings.model_keys)
         self._announcements = ModelsTopic(settings.kafka, settings.models_topic, settings.model_name)
+        self._sky: WeatherTopic | None = None
         self._plan, self._plan_at = 1, time.monotonic() + MODELS_EVERY_S
         metrics = runtime_context.get_metrics_group()
         self._late = metrics.counter("late_readings")
@@ -61,6 +66,8 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
     def close(self) -> None:
         self._shards.close()
         self._announcements.close()
+        if self._sky is not None:
+            self._sky.close()
 
     def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
         key, window_end_ms, text = value
@@ -73,7 +80,7 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
         changed |= shard.apply(pieces)
         for report in server.learn(shard, window_end_ms):
             yield REPORTS, orjson.dumps({**report, "shard": key}).decode()
-        messages = issue(server, shard.due(window_end_ms))
+        messages = issue(server, shard.due(window_end_ms), self._weather)
         self._shards.save(key, changed)
         self._save_models(server)
         if messages:
@@ -108,6 +115,12 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
             for counter, count in zip(self._late_by, counts[:-1].tolist(), strict=True):
                 counter.inc(count)
 
+    def _weather(self, due: Due) -> NDArray[np.float32]:
+        """What is known of the weather; the topic is read from when a model asks for it first."""
+        if self._sky is None:
+            self._sky = WeatherTopic(self._settings.kafka, self._settings.weather_topic)
+        return self._sky.of(due)
+
     def _save_models(self, server: Server) -> None:
         if not server.changed:
             return
@@ -119,12 +132,12 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
         server.clean()
 
 
-def issue(server: Server, dues: Iterable[Due]) -> str:
+def issue(server: Server, dues: Iterable[Due], weather: WeatherOf | None = None) -> str:
     """Scores what is due: one text of all messages, or '' when nothing is."""
     issued: list[str] = []
     shadows: list[str] = []
     for due in dues:
-        for scored in server.issue(due):
+        for scored in server.issue(due, weather):
             champion = scored.role == CHAMPION
             into, role = (issued, "") if champion else (shadows, scored.role)
             into.append(forecast_messages.write(due, scored.kwh, scored.model.model_id, scored.model.sha256, role))

@@ -24,7 +24,7 @@ from operators.readings import Readings
 from operators.store import Store
 
 
-class _StoreFunction(ScalarFunction):  # type: ignore[misc]
+class StoreFunction(ScalarFunction):  # type: ignore[misc]
     """A function with a connection of its own."""
 
     def __init__(self, database_url: str) -> None:
@@ -94,7 +94,7 @@ def write_texts(database_url: str, write: Callable[[Session, list[str]], None]) 
     return udf(_WriteTexts(database_url, write), result_type=DataTypes.STRING(), func_type="pandas")
 
 
-class _WriteReadings(_StoreFunction):
+class _WriteReadings(StoreFunction):
     def eval(
         self,
         meter_id: pd.Series[Any],
@@ -124,7 +124,7 @@ class _WriteReadings(_StoreFunction):
         return pd.Series(np.ones(len(ts_ms), np.int64))
 
 
-class _WriteRejected(_StoreFunction):
+class _WriteRejected(StoreFunction):
     def eval(
         self,
         topic: pd.Series[Any],
@@ -149,7 +149,7 @@ class _WriteRejected(_StoreFunction):
         )
 
 
-class _WriteForecasts(_StoreFunction):
+class _WriteForecasts(StoreFunction):
     def eval(self, messages: pd.Series[Any]) -> pd.Series[Any]:
         for forecasts in forecast_messages.read(messages):
             self.store.write_forecasts(
@@ -165,7 +165,7 @@ class _WriteForecasts(_StoreFunction):
         return pd.Series([forecast_messages.sent(text) for text in messages], dtype=object)
 
 
-class _WriteModelEvents(_StoreFunction):
+class _WriteModelEvents(StoreFunction):
     def eval(self, events: pd.Series[Any]) -> pd.Series[Any]:
         found = [orjson.loads(event) for event in events]
         self.store.write_model_events(found)

@@ -50,11 +50,11 @@ class Store:
             give_up_after: seconds without a database after which `StoreError` is raised; None: keep trying.
             session: instead of one made from these.
         """
-        self._session = session or Session(url, give_up_after=give_up_after)
+        self.session = session or Session(url, give_up_after=give_up_after)
 
     def close(self) -> None:
         """Close the connection."""
-        self._session.close()
+        self.session.close()
 
     def write_readings(self, readings: Readings, received_at_ms: Ints | int) -> WriteCounts:
         """Store readings and derive the energy that they change.
@@ -72,11 +72,11 @@ class Store:
         arrived = np.broadcast_to(np.asarray(received_at_ms, np.int64), len(readings))
         batch = Batch.of(readings, arrived)
         while True:
-            written = self._session.transaction(batch.write)
+            written = self.session.transaction(batch.write)
             if written is not None:
                 break
             # In a transaction of its own, so that nobody waits for another's new series while holding a lock.
-            self._session.transaction(batch.introduce)
+            self.session.transaction(batch.introduce)
         if written.changed is not None:
             self._refresh(*written.changed)
         return written.counts
@@ -94,7 +94,7 @@ class Store:
         limits = self._rows("SELECT register_max, max_kw FROM meter WHERE meter_id = %s", [meter_id])
         registers = self._rows("SELECT register FROM series_state WHERE meter_id = %s ORDER BY 1", [meter_id])
         for (register,) in registers:
-            span = self._session.transaction(partial(rederive, meter_id=meter_id, register=register))
+            span = self.session.transaction(partial(rederive, meter_id=meter_id, register=register))
             if span is not None:
                 self._refresh(*span)
         if limits:
@@ -193,21 +193,21 @@ class Store:
 
     def write_model_events(self, events: Sequence[Mapping[str, Any]]) -> int:
         """Store what the models' watch found (`operators.serving.model_tables`); how many rows were sent."""
-        return self._session.transaction(partial(write_events, events=events))
+        return self.session.transaction(partial(write_events, events=events))
 
     def _execute(self, sql: str, parameters: list[object]) -> int:
         def work(cursor: Cursor) -> int:
             cursor.execute(sql, parameters)
             return int(cursor.rowcount)
 
-        return self._session.transaction(work)
+        return self.session.transaction(work)
 
     def _rows(self, sql: str, parameters: list[object]) -> list[tuple[Any, ...]]:
         def work(cursor: Cursor) -> list[tuple[Any, ...]]:
             cursor.execute(sql, parameters)
             return cursor.fetchall()
 
-        return self._session.transaction(work)
+        return self.session.transaction(work)
 
     def _refresh(self, low_ms: int, high_ms: int) -> None:
         """Bring the continuous aggregates up to date where [low_ms, high_ms) is materialised already.
@@ -230,6 +230,6 @@ class Store:
                 cursor.execute("CALL refresh_continuous_aggregate(%s, %s, %s)", (name, to_time(low), to_time(high)))
 
         try:
-            self._session.autocommit(refresh)
+            self.session.autocommit(refresh)
         except psycopg2.errors.InsufficientPrivilege as error:
             log.warning("energy_* lag behind until the policy refresh_energy runs: %s", " ".join(str(error).split()))

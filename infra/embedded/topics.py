@@ -53,6 +53,8 @@ TOPICS = (
     # Plans with all that they were made from, and quarter hours as they came out.
     Topic("control.log", config=_kept(30)),
     Topic("dr.events", 1, _kept(90)),
+    # A forecast looks a week back; a job that starts reads all of it.
+    Topic("weather", 1, _kept(30)),
     Topic("models", 1, COMPACTED),
     Topic("sites", 1, COMPACTED),
     Topic("meters", config=COMPACTED),

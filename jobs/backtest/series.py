@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -22,6 +23,7 @@ from models.dataset import MeterSeries
 from operators.features import CONTEXT_HOURS, HORIZON_HOURS
 from operators.local_time import PlaceError, utc_offset_s
 from operators.readings import Kind, Quality
+from operators.weather import DEFAULT_SITE
 
 KWH = {"Wh": 1e-3, "kWh": 1.0, "MWh": 1e3}
 HOUR_S = 3600
@@ -132,7 +134,7 @@ WHERE e.coverage >= %(least)s AND e.kwh IS NOT NULL
 ORDER BY e.meter_id, e.bucket
 """
 PLACES = """
-SELECT m.meter_id, coalesce(nullif(m.tz, 'UTC'), s.tz, 'UTC')
+SELECT m.meter_id, coalesce(nullif(m.tz, 'UTC'), s.tz, 'UTC'), m.site_id
 FROM meter m LEFT JOIN site s USING (site_id)
 WHERE m.meter_id = ANY(%s)
 """
@@ -157,7 +159,7 @@ def from_database(
     Raises:
         SeriesError: it cannot be reached, or holds nothing of that.
     """
-    rows, zones = _read(url, step_s, meters, start, end)
+    rows, zones, sites = _read(url, step_s, meters, start, end)
     if not rows:
         raise SeriesError("the database holds no energy of these meters in that period: replay readings first")
     names = np.array([row[0] for row in rows])
@@ -173,13 +175,14 @@ def from_database(
         for row, name in enumerate(members):
             of_meter = names == name
             table[row, seconds[of_meter] // step_s - first] = kwh[of_meter]
-        result.append(series_of(tuple(members), first * step_s * 1000, table, step_s, zone))
+        found = series_of(tuple(members), first * step_s * 1000, table, step_s, zone)
+        result.append(replace(found, sites=tuple(sites.get(name, DEFAULT_SITE) for name in members)))
     return result
 
 
 def _read(
     url: str, step_s: int, meters: Sequence[str], start: datetime | None, end: datetime | None
-) -> tuple[list[tuple[str, int, float]], dict[str, str]]:
+) -> tuple[list[tuple[str, int, float]], dict[str, str], dict[str, str]]:
     values = {
         "least": LEAST_KNOWN,
         "meters": list(meters) or None,
@@ -193,7 +196,7 @@ def _read(
                 cursor.execute(QUERY.format(view=VIEWS[step_s]), values)
                 rows = cursor.fetchall()
                 cursor.execute(PLACES, (sorted({row[0] for row in rows}),))
-                zones = {str(meter): str(zone) for meter, zone in cursor.fetchall()}
+                places = cursor.fetchall()
         finally:
             connection.close()
     except psycopg2.Error as error:
@@ -201,7 +204,8 @@ def _read(
         raise SeriesError(
             f"the database cannot be read ({reason}): check --database-url, `energyai doctor`", 3
         ) from error
-    return rows, zones
+    zones = {str(meter): str(zone) for meter, zone, _ in places}
+    return rows, zones, {str(meter): str(site) for meter, _, site in places}
 
 
 def check_length(sets: Sequence[MeterSeries]) -> None:

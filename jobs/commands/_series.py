@@ -14,6 +14,7 @@ from jobs.settings import Settings, addresses
 if TYPE_CHECKING:
     from models.dataset import MeterSeries
     from operators.forecaster import Forecaster
+    from operators.weather import Weather
 
 
 def add_series(parser: argparse.ArgumentParser) -> None:
@@ -36,6 +37,12 @@ def add_series(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--unit", choices=("Wh", "kWh", "MWh"), help="files: unit of the values (default: kWh)")
     parser.add_argument("--zero-is-missing", action="store_true", help="files: zeros are gaps")
+    parser.add_argument(
+        "--weather",
+        type=Path,
+        metavar="FILE",
+        help="files: hourly weather with its times of issue, CSV or Parquet (the database: its table weather)",
+    )
     add_data_dir(parser)
 
 
@@ -45,7 +52,7 @@ def load_series(args: argparse.Namespace) -> list[MeterSeries]:
     Raises:
         UserError: it cannot be read, with one line that says what to do.
     """
-    from jobs.backtest import series
+    from jobs.backtest import series, weather
     from jobs.replay.csv_parquet import Options
 
     if args.source is not None:
@@ -61,7 +68,21 @@ def load_series(args: argparse.Namespace) -> list[MeterSeries]:
         step_s = 3600 if args.step == "hour" else 900
         sets = series.from_database(database_url(args), step_s, args.columns)
     series.check_length(sets)
-    return sets
+    return weather.attached(sets, load_weather(args))
+
+
+def load_weather(args: argparse.Namespace) -> Weather | None:
+    """The weather that belongs to the energy that the arguments name; None: there is none.
+
+    Raises:
+        UserError: it cannot be read.
+    """
+    from jobs.backtest import weather
+
+    if args.weather is not None:
+        return weather.from_file(args.weather)
+    in_files = args.source is not None or getattr(args, "source_uri", None) is not None
+    return None if in_files else weather.from_database(database_url(args))
 
 
 def database_url(args: argparse.Namespace) -> str:

@@ -46,6 +46,8 @@ def run(args: argparse.Namespace) -> int:
     Raises:
         UserError, ModelError: with one line for the user.
     """
+    import numpy as np
+
     from operators.features import QUANTILES
 
     forecaster = load_model(args.model)
@@ -54,7 +56,10 @@ def run(args: argparse.Namespace) -> int:
     step = _issue(series, args.at)
     history, actual = _windows(series, step)
     issued_ms = series.start_ms + step * series.step_s * 1000
-    quantiles = forecaster.predict(history, issued_ms, series.step_s, 0, series.zone or None)[0]
+    weather = None
+    if series.weather is not None:
+        weather = series.weather.known([series.site_of(0)], np.array([issued_ms], np.int64))
+    quantiles = forecaster.predict(history, issued_ms, series.step_s, 0, series.zone or None, weather)[0]
     if args.json:
         print_json(
             {

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from jobs.retraining import rows
-from jobs.retraining.rows import Kept
+from jobs.retraining.rows import Kept, Sent
 from models.backtest import BacktestError, Judged, Span, backtest
 from models.contract import Batch
 from models.dataset import split_unseen
@@ -23,9 +23,10 @@ from models.estate import Facts, InMemory, reference_of
 from models.evaluate import STRIDES, Score, score_groups
 from models.metrics import Sums
 from models.training import Split
-from operators.features import CONTEXT_HOURS, EXTRA, HORIZON_HOURS, Inputs
+from operators.features import CONTEXT_HOURS, HORIZON_HOURS, Inputs
 from operators.forecaster import Forecaster
 from operators.serving import drift
+from operators.weather import Weather
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame
@@ -41,10 +42,21 @@ Frames = Iterable[pd.DataFrame]
 class OnSpark:
     """An `Estate` (models/estate.py) of rows of `rows.SERIES`; keeps the rows in the executors' memory or on disk."""
 
-    def __init__(self, series: DataFrame, until_ms: int, seed: int, unseen_share: float) -> None:
-        """`until_ms`: no training target at or after this, epoch ms UTC."""
+    def __init__(
+        self, series: DataFrame, until_ms: int, seed: int, unseen_share: float, weather: Weather | None = None
+    ) -> None:
+        """
+        Args:
+            series: a row a meter.
+            until_ms: no training target at or after this, epoch ms UTC.
+            seed: of who is kept out.
+            unseen_share: of them.
+            weather: of the meters' sites; None: the model is to have no inputs for it.
+        """
         self._series = series if series.is_cached else series.persist()
         self._until_ms = until_ms
+        self._weather = weather
+        self._sent = self._series.sparkSession.sparkContext.broadcast(Sent.of(weather))
         self._kept, self._names = _kept_out(self._series, seed, unseen_share)
         self._facts: Facts | None = None
         self._meters = 0
@@ -101,16 +113,16 @@ class OnSpark:
     def scores(self, forecaster: Forecaster, content: bytes, label: str, first_ms: int, last_ms: int) -> list[Score]:
         """As `Estate.scores`: each meter is judged where it lies, and its sums come back."""
         kept = self._kept
-        sent = self._series.sparkSession.sparkContext.broadcast(content)
+        sent, sky = self._series.sparkSession.sparkContext.broadcast(content), self._sent
 
         def judged(frames: Frames) -> Iterator[pd.DataFrame]:
-            model = Forecaster.from_bytes(sent.value)
+            model, weather = Forecaster.from_bytes(sent.value), sky.value.weather()
             for frame in frames:
                 found = [
                     {"seen": kept.sees(row), "stride": stride, "judged": _packed(each)}
                     for row in frame.itertuples()
                     for _, stride in STRIDES
-                    if (each := _backtest(model, row, Span(first_ms, last_ms, stride))) is not None
+                    if (each := _backtest(model, row, Span(first_ms, last_ms, stride), weather)) is not None
                 ]
                 yield pd.DataFrame(found, columns=["seen", "stride", "judged"])
 
@@ -153,12 +165,13 @@ class OnSpark:
 
     def _piece(self, plan: Plan, number: int, first: int, last: int) -> list[Batch]:
         """The batches of a round from `first` on and before `last`, in order."""
-        until_ms, kept = self._until_ms, self._kept
+        until_ms, kept, sky = self._until_ms, self._kept, self._sent
 
         def drawn(frames: Frames) -> Iterator[pd.DataFrame]:
+            weather = sky.value.weather()
             for frame in frames:
                 for row in frame.itertuples():
-                    found = rows.drawn(row, plan, number, until_ms, first, last) if kept.sees(row) else None
+                    found = rows.drawn(row, plan, number, until_ms, first, last, weather) if kept.sees(row) else None
                     if found is not None:
                         yield found
 
@@ -182,7 +195,7 @@ class OnSpark:
 
             here = list(self._series.mapInPandas(chosen, rows.SERIES).toLocalIterator())
             here.sort(key=lambda row: key_of(row["name"], row["zone"]))
-            series = [rows.series_of(_Row(row)) for row in here]
+            series = [rows.series_of(_Row(row), self._weather) for row in here]
             self._sample = InMemory([Split(each, [0], []) for each in series], self._until_ms)
         return self._sample
 
@@ -229,13 +242,14 @@ def _batch(row: dict[str, Any]) -> Batch:
     def array(column: str, width: int) -> NDArray[np.float32]:
         return np.frombuffer(row[column], "<f4").astype(np.float32).reshape(-1, width)
 
-    inputs = {"window": array("window", CONTEXT_HOURS), "extra": array("extra", EXTRA)}
+    count = int(row["rows"])
+    inputs = {"window": array("window", CONTEXT_HOURS), "extra": array("extra", len(row["extra"]) // (4 * count))}
     return Batch(inputs, array("target", HORIZON_HOURS))
 
 
-def _backtest(model: Forecaster, row: Any, span: Span) -> Judged | None:
+def _backtest(model: Forecaster, row: Any, span: Span, weather: Weather | None) -> Judged | None:
     try:
-        return backtest(model, rows.series_of(row), span)
+        return backtest(model, rows.series_of(row, weather), span)
     except BacktestError:
         return None
 

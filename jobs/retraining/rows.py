@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,11 +15,16 @@ from models import training
 from models.dataset import MeterSeries, Windows, cut, on_grid
 from models.drawing import ROUND, Plan, batch_of, draws, key_of
 from models.training import Part
-from operators.features import CONTEXT_HOURS, HORIZON_HOURS
+from operators.features import CONTEXT_HOURS, HORIZON_HOURS, WEATHER_HOURS, WEATHER_VARIABLES
 from operators.serving import drift
+from operators.weather import Weather, of_arrays, to_arrays
 
-SERIES = "name string, zone string, step_s long, start_ms long, kwh binary"
-WINDOWS = "batch long, zone string, key string, issued_at_ms long, utc_offset_s long, history binary, target binary"
+SERIES = "name string, zone string, step_s long, start_ms long, kwh binary, site string"
+WINDOWS = (
+    "batch long, zone string, key string, issued_at_ms long, utc_offset_s long, history binary, target binary, "
+    "weather binary"
+)
+"""`weather` is empty where training has none."""
 BATCHES = "batch long, rows long, window binary, extra binary, target binary"
 LONGEST_GRID_MS = 40 * 366 * 86_400_000
 
@@ -35,21 +41,46 @@ def series_row(series: MeterSeries, meter: int) -> dict[str, Any]:
         "step_s": series.step_s,
         "start_ms": series.start_ms,
         "kwh": kwh,
+        "site": series.site_of(meter),
     }
 
 
-def series_of(row: Any) -> MeterSeries:
-    """The one meter of a row of `SERIES`."""
+def series_of(row: Any, weather: Weather | None = None) -> MeterSeries:
+    """The one meter of a row of `SERIES`, with the weather, where training has some."""
     kwh = np.frombuffer(row.kwh, _LITTLE).astype(np.float32)[None]
-    return on_grid((row.name,), int(row.start_ms), kwh, row.zone, int(row.step_s))
+    series = on_grid((row.name,), int(row.start_ms), kwh, row.zone, int(row.step_s))
+    return replace(series, weather=weather, sites=(row.site,))
+
+
+@dataclass(frozen=True)
+class Sent:
+    """The weather as it is sent around: read once by each process that needs it."""
+
+    content: bytes
+    """Of `operators.weather.to_arrays`, without pickle; empty: there is none."""
+
+    @classmethod
+    def of(cls, weather: Weather | None) -> Sent:
+        """To be broadcast."""
+        stream = io.BytesIO()
+        if weather is not None:
+            np.savez(stream, **to_arrays(weather))  # type: ignore[arg-type]
+        return cls(stream.getvalue())
+
+    def weather(self) -> Weather | None:
+        """What was sent."""
+        if not self.content:
+            return None
+        with np.load(io.BytesIO(self.content), allow_pickle=False) as stored:
+            return of_arrays(dict(stored))
 
 
 def grouped(readings: pd.DataFrame, step_s: int) -> pd.DataFrame:
     """Steps of one meter in any order as a row of `SERIES`.
 
     Args:
-        readings: `name`, `zone`, `start_ms` of each step (epoch ms, UTC), `kwh`; of a repeated step the last by value
-            counts, so that the order does not.
+        readings: `name`, `zone`, `site`, `start_ms` of each step (epoch ms, UTC), `kwh`; of a repeated step the last by
+            value counts, so that the order does not.
         step_s: seconds of a step.
 
     Raises:
@@ -58,7 +89,7 @@ def grouped(readings: pd.DataFrame, step_s: int) -> pd.DataFrame:
     ms = step_s * 1000
     known = readings[np.isfinite(readings["kwh"].to_numpy(dtype=np.float64))].sort_values(["start_ms", "kwh"])
     if known.empty:
-        return pd.DataFrame(columns=["name", "zone", "step_s", "start_ms", "kwh"])
+        return pd.DataFrame(columns=[column.split()[0] for column in SERIES.split(", ")])
     name = str(known["name"].iloc[0])
     slot = known["start_ms"].to_numpy(dtype=np.int64) // ms
     hour = 3600 // step_s
@@ -68,7 +99,9 @@ def grouped(readings: pd.DataFrame, step_s: int) -> pd.DataFrame:
     kwh = np.full(end - first, np.nan, dtype=np.float32)
     kwh[slot - first] = known["kwh"].to_numpy(dtype=np.float32)
     zone = str(known["zone"].iloc[0])
-    return pd.DataFrame([series_row(MeterSeries((name,), first * ms, kwh[None], _NO_OFFSET, step_s, zone), 0)])
+    sites = (str(known["site"].iloc[0]),)
+    series = MeterSeries((name,), first * ms, kwh[None], _NO_OFFSET, step_s, zone, None, sites)
+    return pd.DataFrame([series_row(series, 0)])
 
 
 def count_of(row: Any, until_ms: int) -> int:
@@ -82,9 +115,17 @@ def inputs_seen(row: Any, until_ms: int) -> drift.Counts:
     return training.inputs_seen([Part(series, training.trainable(series, until_ms))])
 
 
-def drawn(row: Any, plan: Plan, number: int, until_ms: int, first: int = 0, last: int = ROUND) -> pd.DataFrame | None:
+def drawn(
+    row: Any,
+    plan: Plan,
+    number: int,
+    until_ms: int,
+    first: int = 0,
+    last: int = ROUND,
+    weather: Weather | None = None,
+) -> pd.DataFrame | None:
     """What a meter gives to the batches `first` to `last - 1` of a round, as rows of `WINDOWS`; None when nothing."""
-    series = training.hourly(series_of(row))
+    series = training.hourly(series_of(row, weather))
     at = training.trainable(series, until_ms)
     if not len(at):
         return None
@@ -102,6 +143,7 @@ def drawn(row: Any, plan: Plan, number: int, until_ms: int, first: int = 0, last
             "utc_offset_s": windows.utc_offset_s,
             "history": [each.tobytes() for each in windows.history.astype(_LITTLE)],
             "target": [each.tobytes() for each in windows.target.astype(_LITTLE)],
+            "weather": b"" if windows.weather is None else [each.tobytes() for each in windows.weather.astype(_LITTLE)],
         }
     )
 
@@ -122,12 +164,17 @@ def _windows(rows: pd.DataFrame) -> Windows:
         joined = b"".join(rows[column])
         return np.frombuffer(joined, _LITTLE).astype(np.float32).reshape(-1, width)
 
+    weather = None
+    if len(rows["weather"].iloc[0]):
+        weather = stacked("weather", WEATHER_HOURS * len(WEATHER_VARIABLES))
+        weather = weather.reshape(-1, WEATHER_HOURS, len(WEATHER_VARIABLES))
     return Windows(
         np.zeros(len(rows), dtype=np.int64),
         stacked("history", CONTEXT_HOURS),
         stacked("target", HORIZON_HOURS),
         rows["issued_at_ms"].to_numpy(dtype=np.int64),
         rows["utc_offset_s"].to_numpy(dtype=np.int64),
+        weather,
     )
 
 

@@ -1,8 +1,9 @@
 """Energy of meters as a Spark table of one row a meter (`rows.SERIES`): from Parquet, the database, or memory.
 
 A Parquet data set, on any file system that Spark's Hadoop client knows (a folder, `s3a://…`, `hdfs://…`), is in long
-form: columns `meter_id`, `bucket` (start of the step, UTC) and `kwh`, and if there `tz` and `coverage`: what an export
-of the views `energy_hourly` or `energy_15m` holds. Other files are read as `energyai replay` reads them, by the driver.
+form: columns `meter_id`, `bucket` (start of the step, UTC) and `kwh`, and if there `tz`, `site_id` and `coverage`: what
+an export of the views `energy_hourly` or `energy_15m` holds. Other files are read as `energyai replay` reads them, by
+the driver.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from jobs.backtest.series import LEAST_KNOWN, VIEWS, SeriesError
 from jobs.retraining import rows
 from jobs.retraining.session import told
 from models.dataset import MeterSeries
+from operators.weather import DEFAULT_SITE
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -24,12 +26,13 @@ if TYPE_CHECKING:
 LONG = {"meter_id", "bucket", "kwh"}
 DRIVER = "org.postgresql.Driver"
 _EARLIEST_MS = 315_532_800_000  # 1980
-STEPS = "name string, zone string, start_ms long, kwh float"
+STEPS = "name string, zone string, site string, start_ms long, kwh float"
 
 _SPREAD = "mod(hashtext(e.meter_id) & 2147483647, {parts}) = {part}"
 _QUERY = """
 SELECT e.meter_id AS name, coalesce(nullif(m.tz, 'UTC'), s.tz, 'UTC') AS zone,
-       (extract(epoch FROM e.bucket) * 1000)::bigint AS start_ms, e.kwh::real AS kwh
+       coalesce(m.site_id, 'default') AS site, (extract(epoch FROM e.bucket) * 1000)::bigint AS start_ms,
+       e.kwh::real AS kwh
 FROM {view} e LEFT JOIN meter m ON m.meter_id = e.meter_id LEFT JOIN site s ON s.site_id = m.site_id
 WHERE e.coverage >= {least} AND e.kwh IS NOT NULL AND {where}
 """
@@ -60,12 +63,15 @@ def from_parquet(spark: SparkSession, path: str, zone: str, step_s: int | None =
     if "coverage" in table.columns:
         table = table.filter(f.col("coverage") >= LEAST_KNOWN)
     place = f.coalesce(f.col("tz"), f.lit(zone)) if "tz" in table.columns else f.lit(zone)
+    there = "site_id" in table.columns
+    site = f.coalesce(f.col("site_id").cast("string"), f.lit(DEFAULT_SITE)) if there else f.lit(DEFAULT_SITE)
     # Whole numbers are nanoseconds: what pandas writes.
     nanoseconds = dict(table.dtypes)["bucket"] == "bigint"
     start_ms = f.expr("bucket div 1000000" if nanoseconds else "unix_millis(cast(bucket AS timestamp))")
     steps = table.filter("kwh IS NOT NULL").select(
         f.col("meter_id").cast("string").alias("name"),
         place.alias("zone"),
+        site.alias("site"),
         start_ms.alias("start_ms"),
         f.col("kwh").cast("float").alias("kwh"),
     )
@@ -190,7 +196,7 @@ def _by_tasks(spark: SparkSession, url: str, queries: Sequence[str]) -> DataFram
                     cursor.itersize = 50_000
                     cursor.execute(query)
                     while found := cursor.fetchmany(50_000):
-                        yield pd.DataFrame(found, columns=["name", "zone", "start_ms", "kwh"])
+                        yield pd.DataFrame(found, columns=["name", "zone", "site", "start_ms", "kwh"])
 
     one_each = spark.createDataFrame(pd.DataFrame({"query": list(queries)}), "query string").repartition(len(queries))
     return one_each.mapInPandas(read, STEPS)

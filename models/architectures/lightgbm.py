@@ -32,13 +32,14 @@ class LightgbmArchitecture:
     trees: int = 160
     leaves: int = 63
     _models: list[Any] = field(default_factory=list, init=False, repr=False)
+    _extra: int = field(default=0, init=False, repr=False)
 
     def fit(self, batches: Iterator[Batch], how: Fit, progress: Callable[[float, float], None]) -> bool:
         """As `Architecture.fit`; a time limit keeps the number of trees and trains on fewer windows."""
         import lightgbm
 
         windows = hourly_rows.collected(batches, how.steps, MOST_WINDOWS)
-        table = hourly_rows.table(windows.inputs)
+        table, self._extra = hourly_rows.table(windows.inputs), windows.inputs["extra"].shape[1]
         wanted = (windows.target - hourly_rows.base(windows.inputs["window"])) / _unit(windows.inputs)[:, None]
         known = np.isfinite(wanted.reshape(-1))
         rows = lightgbm.Dataset(table[known], wanted.reshape(-1)[known], free_raw_data=False)
@@ -98,7 +99,7 @@ class LightgbmArchitecture:
             numpy_helper.from_array(np.array([len(QUANTILES)], dtype=np.int64), "all_levels"),
             numpy_helper.from_array(np.array([DAY_CHANGE], dtype=np.int64), "day_change"),
         ]
-        return onnx_parts.model(nodes, constants)
+        return onnx_parts.model(nodes, constants, self._extra)
 
 
 def _in_float32(model: Any) -> Any:
@@ -131,7 +132,7 @@ def _tree_node(model: Any, output: str) -> onnx.NodeProto:
     from onnxmltools.convert.common.data_types import FloatTensorType  # type: ignore[import-untyped]
 
     converted = convert_lightgbm(
-        model, initial_types=[("table", FloatTensorType([None, hourly_rows.COLUMNS]))], target_opset=15
+        model, initial_types=[("table", FloatTensorType([None, model.num_feature()]))], target_opset=15
     )
     node: onnx.NodeProto = next(node for node in converted.graph.node if node.op_type == "TreeEnsembleRegressor")
     node.output[:] = [output]

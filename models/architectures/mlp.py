@@ -12,15 +12,16 @@ from torch import Tensor, nn
 
 from models import torch_parts
 from models.contract import NETWORK, Batch, Fit, Limits, NotTrainedError, Range
-from operators.features import CONTEXT_HOURS, EXTRA, Inputs
+from operators.features import CONTEXT_HOURS, Inputs
 
 
 class WeekMlp(nn.Module):
-    """[m, 168], [m, EXTRA] to [m, 9, 24]: blocks of one layer each, added to what came before."""
+    """[m, 168], [m, extra] to [m, 9, 24]: blocks of one layer each, added to what came before."""
 
-    def __init__(self, width: int, blocks: int) -> None:
+    def __init__(self, width: int, blocks: int, extra: int) -> None:
         super().__init__()
-        self.entry = nn.Linear(CONTEXT_HOURS + EXTRA, width)
+        self.extra = extra
+        self.entry = nn.Linear(CONTEXT_HOURS + extra, width)
         self.blocks = nn.ModuleList(nn.Linear(width, width) for _ in range(blocks))
         self.exit = nn.Linear(width, torch_parts.OUTPUTS)
         torch_parts.start_narrow(self.exit)
@@ -51,7 +52,7 @@ class MlpArchitecture:
     def fit(self, batches: Iterator[Batch], how: Fit, progress: Callable[[float, float], None]) -> bool:
         """As `Architecture.fit`."""
         self._net, whole = torch_parts.trained(
-            lambda: WeekMlp(self.width, self.blocks), self.learning_rate, batches, how, progress
+            lambda extra: WeekMlp(self.width, self.blocks, extra), self.learning_rate, batches, how, progress
         )
         return whole
 

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from models import torch_parts
 from models.contract import NETWORK, Batch, Fit, Limits, NotTrainedError, Range
-from operators.features import CONTEXT_HOURS, DAYS, EXTRA, HORIZON_HOURS, QUANTILES, Inputs
+from operators.features import CONTEXT_HOURS, DAYS, HORIZON_HOURS, QUANTILES, Inputs
 
 POOLS = (8, 4, 1)
 """Hours that a stack takes together, coarse to fine; each divides 24."""
@@ -29,16 +29,16 @@ def lines(knots: int, hours: int) -> Tensor:
 
 
 class Stack(nn.Module):
-    """One resolution: [m, 168] and [m, EXTRA] to what it explains of the week, [m, 168], and its outputs."""
+    """One resolution: [m, 168] and [m, extra] to what it explains of the week, [m, 168], and its outputs."""
 
     back: Tensor
     ahead: Tensor
 
-    def __init__(self, pool: int, width: int) -> None:
+    def __init__(self, pool: int, width: int, extra: int) -> None:
         super().__init__()
         self.pool = pool
         self.past, self.knots = CONTEXT_HOURS // pool, max(HORIZON_HOURS // pool, 2)
-        self.entry = nn.Linear(self.past + EXTRA, width)
+        self.entry = nn.Linear(self.past + extra, width)
         self.hidden = nn.Linear(width, width)
         self.exit = nn.Linear(width, self.past + DAYS + len(QUANTILES) * self.knots)
         nn.init.normal_(self.exit.weight, std=0.01)
@@ -59,13 +59,14 @@ class Stack(nn.Module):
 
 
 class Nhits(nn.Module):
-    """[m, 168], [m, EXTRA] to [m, 9, 24]."""
+    """[m, 168], [m, extra] to [m, 9, 24]."""
 
     start: Tensor
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, extra: int) -> None:
         super().__init__()
-        self.stacks = nn.ModuleList(Stack(pool, width) for pool in POOLS)
+        self.extra = extra
+        self.stacks = nn.ModuleList(Stack(pool, width, extra) for pool in POOLS)
         start = torch.zeros(torch_parts.OUTPUTS)
         start[DAYS + HORIZON_HOURS :] = torch_parts.NARROW
         self.register_buffer("start", start)
@@ -96,7 +97,9 @@ class NhitsArchitecture:
 
     def fit(self, batches: Iterator[Batch], how: Fit, progress: Callable[[float, float], None]) -> bool:
         """As `Architecture.fit`."""
-        self._net, whole = torch_parts.trained(lambda: Nhits(self.width), self.learning_rate, batches, how, progress)
+        self._net, whole = torch_parts.trained(
+            lambda extra: Nhits(self.width, extra), self.learning_rate, batches, how, progress
+        )
         return whole
 
     def predict(self, inputs: Inputs) -> NDArray[np.float32]:

@@ -60,7 +60,7 @@ class RandomForest(Banded):
 
         if self._forest is None:
             raise NotTrainedError
-        shape = FloatTensorType([None, hourly_rows.COLUMNS])
+        shape = FloatTensorType([None, self._forest.n_features_in_])
         converted = to_onnx(self._forest, initial_types=[("table", shape)], target_opset={"": 18, "ai.onnx.ml": 3})
         trees = next(node for node in converted.graph.node if node.op_type == "TreeEnsembleRegressor")
         trees.input[:], trees.output[:], trees.name = ["table"], ["corrections"], "forest"

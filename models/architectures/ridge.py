@@ -23,7 +23,7 @@ class Ridge(Banded):
     def __init__(self) -> None:
         super().__init__()
         self._weights: NDArray[np.float32] | None = None
-        """[168 + EXTRA + 1, 24], the constant last."""
+        """[168 + extra + 1, 24], the constant last."""
 
     def learn(self, windows: Batch, how: Fit) -> None:
         """As `Banded.learn`: the normal equations, in float64."""
@@ -65,7 +65,7 @@ class Ridge(Banded):
 
 
 def _seen(inputs: Inputs) -> NDArray[np.float32]:
-    """[m, 168 + EXTRA + 1]: the window as networks see it, `extra`, and one."""
+    """[m, 168 + extra + 1]: the window as networks see it, `extra`, and one."""
     clipped = np.clip(inputs["window"], -CLIP, CLIP) - np.float32(1)
     return np.concatenate((clipped, inputs["extra"], np.ones((len(clipped), 1), dtype=np.float32)), axis=1)
 

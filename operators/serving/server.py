@@ -7,7 +7,7 @@ challenger has learnt already when it is promoted.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Self
 
@@ -29,6 +29,8 @@ from operators.shard import Due, Shard
 WATCH_MS = 14 * 86_400_000
 """How long after a swap the champion before is scored beside the new one."""
 FOREVER = 1 << 62
+WeatherOf = Callable[[Due], NDArray[np.float32]]
+"""Forecasts that are due, to what is known of the weather at their time of issue (`operators.weather`)."""
 _VERSION = 1
 
 
@@ -96,8 +98,13 @@ class Server:
 
     # --- forecasts ------------------------------------------------------------------------------------------------
 
-    def issue(self, due: Due) -> list[Scored]:
-        """The forecasts that are due, by the champion, and by who is scored beside it."""
+    def issue(self, due: Due, weather: WeatherOf | None = None) -> list[Scored]:
+        """The forecasts that are due, by the champion, and by who is scored beside it.
+
+        Args:
+            due: what is to be forecast.
+            weather: says what is known of the weather, asked only for models that read it; None: nothing is.
+        """
         at = due.issued_at_ms
         champion = self._role(CHAMPION, at)
         assert champion is not None, "the job's own model is always there"
@@ -109,7 +116,8 @@ class Server:
         scored: list[Scored] = []
         for role, announced, model in asked:
             if model.sha256 not in {each.model.sha256 for each in scored}:
-                raw = model.predict(due.history, at, due.step_s, zones=due.zone)
+                sky = weather(due) if weather is not None and model.reads_weather else None
+                raw = model.predict(due.history, at, due.step_s, zones=due.zone, weather=sky)
                 state = self._calibration(model.sha256, due.row)
                 scored.append(Scored(role, model, announced, raw, calibration.apply(raw, state)))
         self._open_day(due, scored)

@@ -15,3 +15,6 @@ class ShardSettings:
     model_name: str = "forecaster"
     model_keys: tuple[str, ...] = ()
     """Public keys, one of which must have signed a model that is announced."""
+    weather_topic: str = "weather"
+    reference: str = ""
+    """How the inputs of the model that the job brings were distributed, where its file does not say so."""

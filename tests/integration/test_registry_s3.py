@@ -49,7 +49,8 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         try:
             deadline = time.monotonic() + PATIENCE_S
             while not answers(port, "PUT", "/models"):
-                assert server.poll() is None and time.monotonic() < deadline, log.read_text()
+                assert server.poll() is None, log.read_text()
+                assert time.monotonic() < deadline, log.read_text()
                 time.sleep(0.2)
             yield port
         finally:

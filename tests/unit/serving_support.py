@@ -8,15 +8,31 @@ from pathlib import Path
 
 import numpy as np
 
-from operators.features import FEATURE_SET, FEATURE_SETS, HORIZON_HOURS, QUANTILES
+from operators.features import (
+    CALENDAR,
+    FEATURE_SET,
+    FEATURE_SETS,
+    HISTORY_EXTRA,
+    HORIZON_HOURS,
+    QUANTILES,
+    WITH_WEATHER,
+)
 from operators.forecaster import Forecaster
 from operators.serving import signing
 
 
-def model_bytes(factor: float = 1.0, spread: float = 0.3, reference: str = "") -> bytes:
-    """An ONNX model whose median is `factor` times the day before, with a band of `spread` levels to each side."""
+def model_bytes(factor: float = 1.0, spread: float = 0.3, reference: str = "", weather: float = 0.0) -> bytes:
+    """An ONNX model whose median is `factor` times the day before, with a band of `spread` levels to each side.
+
+    With `weather` it reads it, and adds so many levels for each 10 °C that an hour is warmer than the week was then.
+    """
     from onnx import TensorProto, helper, numpy_helper
 
+    feature_set = WITH_WEATHER if weather else FEATURE_SET
+    by_hour = np.zeros((FEATURE_SETS[feature_set], HORIZON_HOURS), np.float32)
+    if weather:
+        first = HISTORY_EXTRA + CALENDAR
+        by_hour[first : first + HORIZON_HOURS] = weather * np.eye(HORIZON_HOURS)
     levels = np.array([(q - 0.5) * 2 * spread for q in QUANTILES], np.float32).reshape(1, len(QUANTILES), 1)
     constants = {
         "starts": np.array([-HORIZON_HOURS], np.int64),
@@ -26,30 +42,29 @@ def model_bytes(factor: float = 1.0, spread: float = 0.3, reference: str = "") -
         "factor": np.array(factor, np.float32),
         "levels": levels,
         # Every input has a part in the result, or the exporter's contract would not hold.
-        "none": np.zeros((FEATURE_SETS[FEATURE_SET], 1), np.float32),
-        "flat": np.array([-1, 1, 1], np.int64),
+        "by_hour": by_hour,
     }
     nodes = [
         helper.make_node("Slice", ["window", "starts", "ends", "axes"], ["day"]),
         helper.make_node("Mul", ["day", "factor"], ["scaled"]),
         helper.make_node("Reshape", ["scaled", "shape"], ["median"]),
         helper.make_node("Add", ["median", "levels"], ["spread"]),
-        helper.make_node("MatMul", ["extra", "none"], ["zero"]),
-        helper.make_node("Reshape", ["zero", "flat"], ["zeros"]),
-        helper.make_node("Add", ["spread", "zeros"], ["quantiles"]),
+        helper.make_node("MatMul", ["extra", "by_hour"], ["sky"]),
+        helper.make_node("Reshape", ["sky", "shape"], ["skies"]),
+        helper.make_node("Add", ["spread", "skies"], ["quantiles"]),
     ]
     graph = helper.make_graph(
         nodes,
         "test",
         [
             helper.make_tensor_value_info("window", TensorProto.FLOAT, ["m", 168]),
-            helper.make_tensor_value_info("extra", TensorProto.FLOAT, ["m", FEATURE_SETS[FEATURE_SET]]),
+            helper.make_tensor_value_info("extra", TensorProto.FLOAT, ["m", len(by_hour)]),
         ],
         [helper.make_tensor_value_info("quantiles", TensorProto.FLOAT, ["m", len(QUANTILES), HORIZON_HOURS])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    facts = {"model_id": f"test-{factor}-{spread}", "feature_set": FEATURE_SET, "reference": reference}
+    facts = {"model_id": f"test-{factor}-{spread}", "feature_set": feature_set, "reference": reference}
     for key, value in facts.items():
         model.metadata_props.add(key=key, value=value)
     return bytes(model.SerializeToString(deterministic=True))

@@ -11,7 +11,7 @@ from models.contract import Fit, NotTrainedError
 from models.dataset import cut, from_frame, inputs_of, origins
 from models.ensemble import Ensemble
 from models.export import ExportError, export
-from models.hourly_rows import COLUMNS, base, table
+from models.hourly_rows import base, columns, table
 from models.training import Part
 from operators.features import CONTEXT_HOURS, DAY_CHANGE, EXTRA, HORIZON_HOURS
 from operators.forecaster import Forecaster
@@ -114,7 +114,7 @@ def test_rows_by_hour_of_a_literal_window():
     window = np.arange(CONTEXT_HOURS, dtype=np.float32)[None]
     extra = np.full((1, EXTRA), 0.5, dtype=np.float32)
     rows = table({"window": window, "extra": extra})
-    assert rows.shape == (HORIZON_HOURS, COLUMNS)
+    assert rows.shape == (HORIZON_HOURS, columns(EXTRA))
     assert rows[3, :7].tolist() == [3, 27, 51, 75, 99, 123, 147]  # the same hour of each day
     assert rows[0, 7:11].tolist() == [143, 145, 0, 1]  # beside it yesterday and, at the edge, a week ago
     assert rows[23, 11:14].tolist() == [167, 166, 165]  # the newest hours

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import islice
 
 import numpy as np
@@ -16,8 +17,9 @@ from models.backtest import Span, backtest
 from models.dataset import from_frame
 from models.drawing import ROUND, Plan, key_of
 from models.estate import InMemory
-from operators.features import CONTEXT_HOURS, HORIZON_HOURS
+from operators.features import CONTEXT_HOURS, FEATURE_SET, FEATURE_SETS, HORIZON_HOURS, WITH_WEATHER
 from operators.forecaster import Forecaster
+from operators.weather import Weather
 
 HOUR_MS = 3_600_000
 START = 1_609_459_200_000  # 2021-01-01
@@ -40,6 +42,7 @@ def steps(*values, zone="UTC"):
         {
             "name": "m",
             "zone": zone,
+            "site": "hq",
             "start_ms": [START + int(hour * HOUR_MS) for hour, _ in values],
             "kwh": [kwh for _, kwh in values],
         }
@@ -59,6 +62,7 @@ def test_steps_in_any_order_make_one_grid():
     found = rows.grouped(steps((3, 4.0), (0, 1.0), (1, 2.0), (1, 2.5), (2, np.nan)), 3600)
     (row,) = found.itertuples()
     assert (row.name, row.start_ms, row.step_s) == ("m", START, 3600)
+    assert rows.series_of(row).sites == ("hq",)
     assert rows.series_of(row).kwh[0].tolist() == [1.0, 2.5, pytest.approx(np.nan, nan_ok=True), 4.0]
     quarters = rows.grouped(steps((0.5, 1.0), (0.75, 1.0), (1.25, 2.0)), 900)
     assert quarters["start_ms"].tolist() == [START]  # whole hours, so that hours are the same in any grid
@@ -71,14 +75,32 @@ def test_a_meter_without_values_is_no_row_and_times_apart_are_told():
         rows.grouped(steps((0, 1.0), (24 * 366 * 41, 1.0)), 3600)
 
 
-def test_workers_make_the_batches_that_memory_makes():
+def foreseen() -> Weather:
+    """Of the site of the first set: measured hours, and each day's forecast at noon."""
+    rng = np.random.default_rng(4)
+    hour = np.arange(24 * 30)
+    ts = START + np.concatenate((hour, hour)) * HOUR_MS
+    issued = np.where(np.arange(len(ts)) < len(hour), ts + HOUR_MS, ts - ts % (24 * HOUR_MS) - 12 * HOUR_MS)
+    return Weather.of_columns(np.full(len(ts), "hq"), ts, issued, rng.uniform(0, 20, (len(ts), 2)))
+
+
+@pytest.mark.parametrize("weather", [None, foreseen()], ids=["without weather", "with weather"])
+def test_workers_make_the_batches_that_memory_makes(weather):
+    sent = rows.Sent.of(weather).weather()
+    assert (sent is None) == (weather is None)
     sets = [from_frame(frame(), "Europe/London"), from_frame(frame(2).rename(columns={"m0": "x", "m1": "y"}), "")]
+    sets[0] = replace(sets[0], sites=("hq", "elsewhere", "hq"))
+    sets = [replace(series, weather=weather) for series in sets]
     until = START + 28 * 24 * HOUR_MS
     estate = InMemory.of(sets, until, 0, 0.0)
     expected = list(estate.batches(7, 5, 64))
     plan = Plan(7, 64, 5)
-    drawn = pd.concat([rows.drawn(row, plan, 0, until) for row in as_rows(*sets).sample(frac=1).itertuples()])
+    drawn = pd.concat(
+        [rows.drawn(row, plan, 0, until, weather=sent) for row in as_rows(*sets).sample(frac=1).itertuples()]
+    )
     drawn = drawn.sample(frac=1, random_state=1)  # as a shuffle does
+    columns = expected[0].inputs["extra"].shape[1]
+    assert columns == FEATURE_SETS[FEATURE_SET if weather is None else WITH_WEATHER]
     for number, batch in enumerate(expected):
         (made,) = rows.made(drawn[drawn["batch"] == number], plan, 0)
         assert made["rows"] == len(batch.target)

@@ -18,8 +18,9 @@ from models.dataset import cut, from_frame, inputs_of, origins, split_unseen
 from models.drawing import ROUND, Plan, draws
 from models.export import ExportError, export
 from models.training import Part
-from operators.features import CONTEXT_HOURS, EXTRA, HISTORY_EXTRA, HORIZON_HOURS
+from operators.features import CONTEXT_HOURS, EXTRA, HISTORY_EXTRA, HORIZON_HOURS, WITH_WEATHER
 from operators.forecaster import Forecaster
+from operators.weather import Weather
 
 HOURS = 24 * 70
 
@@ -295,3 +296,40 @@ def test_augmented_windows_keep_their_newest_hour_and_shape(series):
     assert not np.isinf(changed.history).any()
     untouched = augmented(windows, np.random.default_rng(0))
     assert np.array_equal(untouched.history, changed.history, equal_nan=True)
+
+
+def test_training_with_weather_hides_it_from_a_part_of_the_rows_and_serves_meters_without(series, tmp_path):
+    hours = np.arange(HOURS)
+    ts = series.start_ms + hours * 3_600_000
+    values = np.stack((10 + 8 * np.sin(hours / 50), np.full(HOURS, np.nan)), axis=1)
+    # Each hour is foreseen a day and a half before; and measured, which training must not see ahead.
+    sky = Weather.of_columns(["default"] * HOURS, ts, ts - 36 * 3_600_000, values)
+    wet = replace(series, weather=sky)
+    part = Part(wet, origins(wet, 0, 1000))
+    (batch,) = training.batches([part], 0, 1, 2000)
+    columns = batch.inputs["extra"][:, EXTRA:]
+    hidden = (columns == 0).all(axis=1)
+    # 30% of those that see a calendar, and all that see none.
+    assert 0.5 < hidden.mean() < 0.7
+    network = load("mlp")
+    network.fit(training.batches([part], 0, 20, 64), Fit(seed=0, steps=20), lambda share, loss: None)
+    exported = export(network, inputs_of(cut(wet, part.at[:50]), wet.zone)[0])
+    forecaster = Forecaster.from_bytes(exported.content)
+    assert forecaster.feature_set == WITH_WEATHER
+    windows = cut(wet, part.at[:9])
+    of = (windows.history, windows.issued_at_ms, 3600, 0, wet.zone)
+    with_weather, without = forecaster.predict(*of, windows.weather), forecaster.predict(*of)
+    unknown = forecaster.predict(*of, np.full_like(windows.weather, np.nan))
+    assert np.isfinite(without).all()
+    assert np.array_equal(without, unknown)
+    assert not np.array_equal(with_weather, without)
+
+
+@pytest.mark.parametrize("name", ["ridge", "random_forest", "lightgbm", "mlp_nhits"])
+def test_every_architecture_takes_the_columns_that_there_are(series, name):
+    wet = replace(series, weather=Weather())
+    part = Part(wet, origins(wet, 0, 1000))
+    network = load(name)
+    network.fit(training.batches([part], 0, 4, 64), Fit(seed=0, steps=4), lambda share, loss: None)
+    inputs, _ = inputs_of(cut(wet, part.at[:20]), wet.zone)
+    assert Forecaster.from_bytes(export(network, inputs).content).reads_weather
