@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +19,16 @@ from jobs import retrain
 from jobs.backtest import series as in_memory
 from jobs.replay import samples
 from jobs.retraining import rows, sources
+from jobs.retraining.estate import OnSpark
 from jobs.retraining.session import session
 from models.dataset import MeterSeries, cut, from_frame, inputs_of, origins
+from models.estate import InMemory
+from operators.features import FEATURE_SETS, WITH_WEATHER
 from operators.forecaster import Forecaster
 from operators.readings import Kind
 from operators.store import Store
+from operators.weather import Weather
+from tests.unit.serving_support import model_bytes
 
 pytestmark = pytest.mark.integration
 
@@ -84,6 +90,26 @@ def spark() -> Iterator[Any]:
     """One session for the rest."""
     with session("local[2]", "1g") as running:
         yield running
+
+
+def test_workers_have_the_weather_that_memory_has(spark: Any, homes: pd.DataFrame) -> None:
+    hours = np.arange(24 * DAYS)
+    plain = from_frame(homes, samples.TZ)
+    ts = plain.start_ms + hours * HOUR
+    values = np.stack((10 + 8 * np.sin(hours / 30), np.full(len(hours), np.nan)), axis=1)
+    sky = Weather.of_columns(["hq"] * len(hours), ts, ts - 36 * HOUR, values)
+    sets = [replace(plain, weather=sky, sites=("hq", "hq", "elsewhere", "hq"))]
+    until, last = plain.start_ms + 21 * 24 * HOUR, plain.start_ms + 24 * DAYS * HOUR
+    here = InMemory.of(sets, until, 0, 0.25)
+    there = OnSpark(sources.from_memory(spark, sets), until, 0, 0.25, sky)
+    for one, other in zip(here.batches(1, 3, 64), there.batches(1, 3, 64), strict=True):
+        assert one.inputs["extra"].shape[1] == FEATURE_SETS[WITH_WEATHER]
+        assert all(np.array_equal(one.inputs[name], other.inputs[name]) for name in one.inputs)
+    content = model_bytes(weather=0.5)
+    model = Forecaster.from_bytes(content)
+    judged = [estate.scores(model, content, "after", until, last) for estate in (here, there)]
+    assert judged[0] == judged[1]
+    assert judged[0] != InMemory.of([plain], until, 0, 0.25).scores(model, content, "after", until, last)
 
 
 class Listening:
