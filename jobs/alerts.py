@@ -21,12 +21,10 @@ TIMES = ("known_at", "end", "endsAt", "start", "startsAt")
 """Fields of a message that tell when it became known, the best first."""
 
 BATCHES = {
-    # An alert should not wait for others to fill a batch: there are few.
-    "python.fn-execution.bundle.time": "50",
+    # An alert should not wait for others to fill a batch or a buffer: there are few (docs/decisions/017).
+    "python.fn-execution.bundle.time": "20",
     "python.fn-execution.arrow.batch.size": "500",
-    # Who reads the topic sees an alert when its transaction is committed, with the next checkpoint. The state is small.
-    "execution.checkpointing.interval": "1 s",
-    "execution.checkpointing.min-pause": "500 ms",
+    "execution.buffer-timeout.interval": "10 ms",
 }
 
 
@@ -67,7 +65,7 @@ def build(t_env: Any, settings: JobSettings) -> None:
     from operators.sinks import write_texts
 
     create_evidence(t_env, settings)
-    create_sink(t_env, settings, "alerts", "alerts")
+    create_sink(t_env, settings, "alerts", "alerts", at_once=True)
     meters, rules = topic(settings, "meters"), topic(settings, "alerts.rules")
     raised = (
         t_env.to_data_stream(t_env.sql_query("SELECT payload FROM evidence"))

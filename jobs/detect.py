@@ -18,10 +18,9 @@ from jobs.tables import create_readings, create_shards, create_sink, topic
 NAME = "energyai-detect"
 
 BATCHES = {
-    # Who reads the topic sees an anomaly when its transaction is committed, with the next checkpoint.
-    "python.fn-execution.bundle.time": "100",
-    "execution.checkpointing.interval": "2 s",
-    "execution.checkpointing.min-pause": "1 s",
+    # An anomaly should not wait for others to fill a batch or a buffer: there are few (docs/decisions/017).
+    "python.fn-execution.bundle.time": "20",
+    "execution.buffer-timeout.interval": "10 ms",
 }
 
 
@@ -36,7 +35,7 @@ def build(t_env: Any, settings: JobSettings, verified: tuple[bytes, str]) -> Non
 
     create_readings(t_env, settings, group=settings.name(NAME), event_time=True)
     create_shards(t_env, settings)
-    create_sink(t_env, settings, "anomalies", "anomalies")
+    create_sink(t_env, settings, "anomalies", "anomalies", at_once=True)
     found = (
         t_env.to_data_stream(t_env.from_path("shard_texts"))
         .key_by(lambda row: row[0], key_type=Types.INT())

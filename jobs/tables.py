@@ -99,14 +99,24 @@ def create_shards(t_env: Any, settings: JobSettings) -> None:
         t_env.execute_sql(statement)
 
 
-def create_sink(t_env: Any, settings: JobSettings, table: str, name: str) -> None:
-    """The table `table` (record_key, record_value) on topic `name`, exactly once."""
+def create_sink(t_env: Any, settings: JobSettings, table: str, name: str, *, at_once: bool = False) -> None:
+    """The table `table` (record_key, record_value) on topic `name`, exactly once.
+
+    Args:
+        t_env: a pyflink TableEnvironment.
+        settings: of this run.
+        table: its name.
+        name: of the topic.
+        at_once: whether a message is seen at once, and after a failure again: at least once.
+    """
     for statement in statements(
         "keyed_sink",
         table=table,
         topic=settings.output_topic(name),
         kafka=settings.kafka,
         transactions=f"energyai-{settings.output_topic(table)}",
+        guarantee="at-least-once" if at_once else "exactly-once",
+        linger_ms=2 if at_once else 20,
     ):
         t_env.execute_sql(statement)
 

@@ -27,12 +27,12 @@ log = logging.getLogger(__name__)
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 LOOK_EVERY_S = 2.0
 """How often the topics of configuration are asked for news."""
-GATHER_MS = 50
+GATHER_MS = 20
 """How long news of a site is gathered before its alerts are looked at."""
 BEAT_MS = 5_000
 """How often a site with something open is looked at without news: rules may have changed."""
 RECALL_AFTER_MS = 30_000
-"""How long after a restart the evidence since the checkpoint has come again."""
+"""How long after a start the evidence since the checkpoint has come again."""
 LAST_MS = 2**63 - 2
 """A timer that only the end of all input reaches."""
 AHEAD_MS = 3_600_000
@@ -144,7 +144,7 @@ class AlertBook(KeyedProcessFunction):  # type: ignore[misc]
         tenant, site = key.split(UNIT)
         meters = self._site_meters[site]
         self._configure(book)
-        self._recall(key, book, tenant, site)
+        self._recall(key, book, tenant, site, ended=timestamp == LAST_MS)
         if timestamp == LAST_MS:
             news = book.finish(meters)
         else:
@@ -184,21 +184,25 @@ class AlertBook(KeyedProcessFunction):  # type: ignore[misc]
         if book is None:
             header = self._header.value()
             if header is None:
-                book = SiteBook()
+                book = SiteBook()  # new, or what was said of it was after the last checkpoint
             else:
                 said = [(name, bytes(packed)) for name, packed in self._said.items()]
                 book = SiteBook.restore(bytes(header), [bytes(packed) for packed in self._evidence.values()], said)
-                self._recalls[key] = (_now_ms() + RECALL_AFTER_MS, book.clock_ms)
+            self._recalls[key] = (_now_ms() + RECALL_AFTER_MS, book.clock_ms)
             self._books[key] = book
             self._configure(book)
         return book
 
-    def _recall(self, key: str, book: SiteBook, tenant: str, site: str) -> None:
-        """Some time after a restart: what the table says that was written after the checkpoint."""
+    def _recall(self, key: str, book: SiteBook, tenant: str, site: str, *, ended: bool) -> None:
+        """Some time after a start: what the table says that was written after the checkpoint.
+
+        Where there was none, or none with a time, the evidence that comes says how far back it may judge.
+        """
         at, since_ms = self._recalls.get(key, (LAST_MS, 0))
-        if _now_ms() >= at:
+        if _now_ms() >= at or (ended and at < LAST_MS):
             del self._recalls[key]
-            book.recall(rows.recall(self._session, tenant, site, since_ms, book.clock_ms))
+            from_ms = book.oldest_ms() if since_ms < 0 else 0
+            book.recall(rows.recall(self._session, tenant, site, since_ms, from_ms))
 
     def _look(self) -> None:
         now = time.monotonic()

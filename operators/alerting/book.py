@@ -16,7 +16,7 @@ from operators.alerting.episodes import STALE_MS, Episode
 from operators.alerting.evidence import Evidence
 from operators.alerting.history import Alert, History
 from operators.alerting.rules import ALWAYS, LONGEST_HOLD_MS, Book
-from operators.alerting.said import Message, Said, retract, say
+from operators.alerting.said import Message, Row, Said, retract, say
 from operators.alerting.schedule import Told, next_ms
 from operators.alerting.spans import Span
 from operators.alerting.times import DAY_MS
@@ -56,6 +56,8 @@ class SiteBook:
         """(meter, evidence) that need no longer be saved."""
         self._first = rules or Book.of(ALWAYS, ())
         self._quiet: dict[str, list[tuple[Episode, tuple[Span, ...]]]] = {}
+        self._recalled: list[Row] = []
+        """Rows of the table that nothing was said of, and whose time has not come."""
         self._oldest: dict[str, int] = {}
         """Meter → start of its oldest evidence, or earlier: whether there is anything to forget is asked often."""
         self._open_books()
@@ -106,6 +108,7 @@ class SiteBook:
             site_meters: meters that the site is known to have.
         """
         self.clock_ms = max(self.clock_ms, clock_ms)
+        self._take_recalled()
         alerts, later = self._history.alerts(self.evidence, self.clock_ms, site_meters)
         by_name: dict[str, list[Alert]] = defaultdict(list)
         for alert in alerts:
@@ -135,18 +138,37 @@ class SiteBook:
         more, _ = self.evaluate(max(held, default=self.clock_ms), site_meters)
         return news + more
 
-    def recall(self, rows: Iterable[tuple[str, dict[str, str], int, int | None]]) -> None:
-        """Takes rows of table `alert` as said: those that no evidence bears out are taken back at the next look.
+    def recall(self, rows: Iterable[Row]) -> None:
+        """Takes rows of table `alert` as said: those that no evidence bears out are taken back.
 
-        Args:
-            rows: fingerprint, labels, start, end (None: it fires).
+        A row counts from the look on at which its alert's time is the one at which the row was written: before that,
+        the evidence that it was made of may still come.
         """
-        for name, labels, starts_ms, ends_ms in rows:
-            known = self.said.setdefault(name, [])
-            if all(said.starts_ms != starts_ms for said in known):
-                known.append(Said(starts_ms, ends_ms, "", Told(), labels, starts_ms))
+        self._recalled += rows
+
+    def oldest_ms(self) -> int:
+        """Start of the oldest evidence that is kept."""
+        return min((e.start_ms for known in self.evidence.values() for e in known.values()), default=0)
+
+    def _take_recalled(self) -> None:
+        later = []
+        for row in self._recalled:
+            if row.changed_ms > self._own_ms(row.labels):
+                later.append(row)
+                continue
+            known = self.said.setdefault(row.fingerprint, [])
+            if all(said.starts_ms != row.starts_ms for said in known):
+                said = Said(row.starts_ms, row.ends_ms, "", Told(), row.labels, row.starts_ms, recalled=True)
+                known.append(said)
                 known.sort(key=lambda said: said.starts_ms)
-                self._quiet.pop(name, None)
+                self._quiet.pop(row.fingerprint, None)
+        self._recalled = later
+
+    def _own_ms(self, labels: Mapping[str, str]) -> int:
+        """An alert's own time: the site's, or that of its meter's newest evidence (of all, without a meter)."""
+        meter = labels.get("meter")
+        known = self.evidence.values() if meter is None else (self.evidence.get(meter, {}),)
+        return max([self.clock_ms, *(e.seen_ms for of_one in known for e in of_one.values())])
 
     def active(self) -> bool:
         """Whether anything fires or goes on, so that time alone may change something."""
@@ -191,7 +213,7 @@ class SiteBook:
                 continue  # its evidence is no longer kept
             # Where the alert fires all the same (it was joined with an earlier one), nobody is told that it is over.
             alone = not any(alert.episode.firing(alert.clock_ms) for alert in now)
-            news.append(retract(name, each, self.clock_ms, tell=alone))
+            news.append(retract(name, each, self._own_ms(each.labels), tell=alone))
             gone.append(each.taken_back())
         return out + [each for each in gone if each.origin_ms > self.clock_ms - KEPT_MS]
 

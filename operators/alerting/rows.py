@@ -4,23 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
 import orjson
 from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
+from operators.alerting.said import Row
 from operators.pg import Session
 from operators.tables import to_time
-
-
-class Row(NamedTuple):
-    """A row of table `alert`."""
-
-    fingerprint: str
-    labels: dict[str, str]
-    starts_ms: int
-    ends_ms: int | None
-
 
 _UPSERT = """
     INSERT INTO alert
@@ -40,9 +31,9 @@ _DELETE = "DELETE FROM alert WHERE fingerprint = %s AND starts_at = %s"
 
 _RECALL = """
     SELECT fingerprint, labels, (extract(epoch FROM starts_at) * 1000)::bigint,
-        (extract(epoch FROM ends_at) * 1000)::bigint
+        (extract(epoch FROM ends_at) * 1000)::bigint, (extract(epoch FROM changed_at) * 1000)::bigint
     FROM alert
-    WHERE tenant_id = %s AND labels ->> 'site' = %s AND changed_at > %s AND changed_at <= %s"""
+    WHERE tenant_id = %s AND labels ->> 'site' = %s AND changed_at > %s AND starts_at >= %s"""
 
 
 def write(session: Session, messages: Iterable[str]) -> None:
@@ -50,16 +41,16 @@ def write(session: Session, messages: Iterable[str]) -> None:
     session.transaction(partial(_write, messages=[orjson.loads(message) for message in messages]))
 
 
-def recall(session: Session, tenant: str, site: str, after_ms: int, until_ms: int) -> list[Row]:
-    """What the table says of a site's alerts, of rows that were written in a span of event time.
+def recall(session: Session, tenant: str, site: str, after_ms: int, from_ms: int) -> list[Row]:
+    """What the table says of a site's alerts that begin at `from_ms` or later and were changed after `after_ms`.
 
     After a failure, the rows since the last checkpoint may be of alerts that the job, which takes up its work from
     there and may see the same evidence in larger lots, never raises again.
     """
-    span = (to_time(max(0, after_ms)), to_time(max(0, until_ms)))
+    since = (to_time(max(0, after_ms)), to_time(max(0, from_ms)))
 
     def read(cursor: Cursor) -> list[Row]:
-        cursor.execute(_RECALL, (tenant, site, *span))
+        cursor.execute(_RECALL, (tenant, site, *since))
         return [Row(*row) for row in cursor.fetchall()]
 
     return session.transaction(read)

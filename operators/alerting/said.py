@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import orjson
 
@@ -14,6 +14,17 @@ from operators.alerting.schedule import ESCALATED, RESOLVED, Told, due
 from operators.alerting.times import iso
 
 Message = dict[str, Any]
+
+
+class Row(NamedTuple):
+    """A row of table `alert`."""
+
+    fingerprint: str
+    labels: dict[str, str]
+    starts_ms: int
+    ends_ms: int | None
+    changed_ms: int
+    """Event time at which it was written as it stands."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +39,8 @@ class Said:
     labels: dict[str, str]
     origin_ms: int
     """Its first start: later ones may move, and notifications keep their names."""
+    recalled: bool = False
+    """Known from the table alone: whether anybody was told is not."""
     gone: bool = False
     """It was taken back: kept so that one that begins there again goes on counting its notifications."""
 
@@ -93,7 +106,9 @@ def say(alert: Alert, before: Said | None, floor_ms: int) -> tuple[Said, list[Me
 
 def retract(name: str, gone: Said, clock_ms: int, *, tell: bool) -> Message:
     """Says that an alert was none, or belongs to an earlier one (`tell`: not to be told that it is over)."""
-    notify = {"kind": RESOLVED, "id": f"{name}-{gone.origin_ms}-{RESOLVED}-{gone.told.fired}"}
+    # Delivery tells those who were told that it fires: of a recalled one it is asked to, whoever that was.
+    number = max(1, gone.told.fired)
+    notify = {"kind": RESOLVED, "id": f"{name}-{gone.origin_ms}-{RESOLVED}-{number}"}
     return {
         "fingerprint": name,
         "status": RESOLVED,
@@ -105,6 +120,6 @@ def retract(name: str, gone: Said, clock_ms: int, *, tell: bool) -> Message:
         "tenant_id": gone.labels.get("tenant", "default"),
         "at": iso(clock_ms),
         "retracted": True,
-        "notify": notify if tell and gone.told.fired > gone.told.resolved else None,
+        "notify": notify if tell and (gone.recalled or gone.told.fired > gone.told.resolved) else None,
         "receivers": [],
     }

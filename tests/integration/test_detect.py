@@ -88,8 +88,9 @@ def test_what_is_odd_fires_and_is_taken_back_when_a_later_reading_explains_it(st
         until(lambda: all(flink.state(job) in ENDED for job in jobs.values()), lambda: jobs)
     said = deployment.consume("anomalies")
     of_spike = [m["status"] for m in said if m["meter_id"] == "detect-0"]
-    assert of_spike == ["open", "closed", "retracted"]
-    (spike,) = [m for m in said if (m["meter_id"], m["status"]) == ("detect-0", "closed")]
+    # At least once: after a failure the same is said again.
+    assert (list(dict.fromkeys(of_spike)) if killed else of_spike) == ["open", "closed", "retracted"]
+    spike, *_ = [m for m in said if (m["meter_id"], m["status"]) == ("detect-0", "closed")]
     assert spike["observed_kwh"] == round(float(used[0, AT]), 4)
     assert spike["lower_kwh"] < spike["expected_kwh"] < spike["upper_kwh"] < spike["observed_kwh"]
     assert 0 <= spike["score"] < 0.001

@@ -10,6 +10,8 @@ import pytest
 from operators import alert_function
 from operators.alert_function import LAST_MS, AlertBook
 from operators.alerting.evidence import Evidence
+from operators.alerting.said import Row
+from operators.alerting.times import iso
 from operators.packing import RECORD, UNIT
 from tests.alerting import anomaly, at
 from tests.unit.flink_fakes import Keyed, Silent
@@ -27,6 +29,7 @@ class Flink(Keyed):
 def test_at_the_end_of_all_input_each_timer_comes_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(alert_function, "CompactedTopic", Silent)
     monkeypatch.setattr(alert_function, "Session", Silent)
+    monkeypatch.setattr(alert_function.rows, "recall", lambda *_: [])
     flink, function = Flink(KEY), AlertBook("kafka", "rules", "meters", "database")
     function.open(flink)
     said: list[dict[str, Any]] = []
@@ -51,3 +54,29 @@ def test_at_the_end_of_all_input_each_timer_comes_once(monkeypatch: pytest.Monke
         fire(timestamp)
     last = {m["labels"]["meter"]: m["status"] for m in said}
     assert last == {"a": "resolved", "b": "firing"}
+
+
+def test_what_an_attempt_without_a_checkpoint_said_is_taken_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alert_function, "CompactedTopic", Silent)
+    monkeypatch.setattr(alert_function, "Session", Silent)
+    asked: list[tuple[Any, ...]] = []
+    labels = {"alertname": "MeterSpike", "severity": "warning", "tenant": "default", "site": "hq", "meter": "b2"}
+
+    def recall(_: object, *asking: Any) -> list[Row]:
+        asked.append(asking)
+        return [Row("f1", labels, at(0), at(15), at(40))]
+
+    monkeypatch.setattr(alert_function.rows, "recall", recall)
+    flink, function = Flink(KEY), AlertBook("kafka", "rules", "meters", "database")
+    function.open(flink)
+    taken_back = anomaly("a", 0, 15, status="retracted", known_at=iso(at(60)))
+    list(function.process_element((KEY, Evidence.of_anomaly(taken_back).pack().decode()), flink))
+    flink.watermark = -(2**63)
+    assert list(function.on_timer(0, flink)) == [], "what was said first may be said again"
+    monkeypatch.setattr(alert_function, "RECALL_AFTER_MS", 0)
+    function.open(flink)
+    flink.states.clear()
+    list(function.process_element((KEY, Evidence.of_anomaly(taken_back).pack().decode()), flink))
+    (text,) = function.on_timer(1, flink)
+    assert orjson.loads(text.split(UNIT)[1])["retracted"]
+    assert asked == [("default", "hq", -1, at(0))]

@@ -13,6 +13,8 @@ from operators.alerting import book as book_module
 from operators.alerting.book import SiteBook
 from operators.alerting.evidence import Evidence, EvidenceError
 from operators.alerting.rules import ALWAYS, Book
+from operators.alerting.said import Row
+from operators.alerting.times import iso
 from operators.control_lifecycle.alerts import alert as control_alert
 from tests.alerting import BASE, MINUTE, add, anomaly, at, said, table
 
@@ -289,6 +291,28 @@ def test_a_row_that_nothing_bears_out_is_taken_back_after_a_restart() -> None:
     add(book, anomaly("a", 0, None))
     (fired,) = book.evaluate(at(0))[0]
     labels = fired["labels"]
-    book.recall([(fired["fingerprint"], labels, at(0), None), ("gone", labels | {"meter": "b9"}, at(1), None)])
+    row = Row(fired["fingerprint"], labels, at(0), None, at(0))
+    book.recall([row, row._replace(fingerprint="gone", labels=labels | {"meter": "b9"}, starts_ms=at(1))])
     (news,) = book.evaluate(at(2))[0]
-    assert (news["fingerprint"], news["retracted"], news["notify"]) == ("gone", True, None)
+    assert (news["fingerprint"], news["retracted"]) == ("gone", True)
+    assert news["notify"] == {"kind": "resolved", "id": f"gone-{at(1)}-resolved-1"}, "who was told of it must hear"
+    assert book.evaluate(at(3))[0] == [], "once"
+
+
+def test_a_row_is_judged_when_its_meters_time_has_come_whatever_the_sites() -> None:
+    book = SiteBook()
+    wrong = anomaly("a", 0, 60)
+    (fired, *_) = _told(wrong)
+    row = Row(fired["fingerprint"], fired["labels"], at(0), at(60), at(120))
+    add(book, wrong | {"status": "retracted", "known_at": iso(at(90))})
+    book.recall([row])
+    assert book.evaluate(-1)[0] == [], "what follows from later evidence may still come"
+    add(book, wrong | {"status": "retracted", "known_at": iso(at(180))})
+    (news,) = book.evaluate(-1)[0]
+    assert (news["retracted"], news["at"]) == (True, iso(at(180)))
+
+
+def _told(*messages: dict[str, Any]) -> list[dict[str, Any]]:
+    book = SiteBook()
+    add(book, *messages)
+    return book.evaluate(at(0))[0]
