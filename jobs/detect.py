@@ -25,27 +25,43 @@ BATCHES = {
 
 
 def build(t_env: Any, settings: JobSettings, verified: tuple[bytes, str]) -> None:
-    """The job: readings → texts of a shard and quarter hour → anomalies → database → topic."""
+    """The job: readings → texts of a shard and quarter hour → anomalies → database → topic.
+
+    Beside it the fast path: readings → texts of a shard and a moment → what a reading shows by itself → the same way.
+    """
     from pyflink.common.typeinfo import Types
     from pyflink.table import Schema
 
     from operators import anomaly_rows
     from operators.detect_function import DetectShard
+    from operators.raw_function import RawShard
     from operators.sinks import write_texts
 
+    # A run to the end has no use for the clock, and Flink ends no windows of it: there, moments are quarter hours.
+    raw = not settings.until_complete
+    meters = topic(settings, "meters")
     create_readings(t_env, settings, group=settings.name(NAME), event_time=True)
-    create_shards(t_env, settings)
+    create_shards(t_env, settings, raw=raw)
     create_sink(t_env, settings, "anomalies", "anomalies", at_once=True)
+    texts = t_env.to_data_stream(t_env.from_path("shard_texts"))
+    at_once = t_env.to_data_stream(t_env.from_path("raw_texts")) if raw else texts
     found = (
-        t_env.to_data_stream(t_env.from_path("shard_texts"))
-        .key_by(lambda row: row[0], key_type=Types.INT())
-        .process(DetectShard(*verified, settings.kafka, topic(settings, "meters")), output_type=Types.STRING())
+        texts.key_by(lambda row: row[0], key_type=Types.INT())
+        .process(DetectShard(*verified, settings.kafka, meters), output_type=Types.STRING())
         .uid("detect-shard")
         .name("anomalies of a shard")
         .disable_chaining()
     )
+    breaches = (
+        at_once.key_by(lambda row: row[0], key_type=Types.INT())
+        .process(RawShard(settings.kafka, meters), output_type=Types.STRING())
+        .uid("raw-shard")
+        .name("raw breaches of a shard")
+        # A thread of its own: it does not wait while a quarter hour is judged.
+        .disable_chaining()
+    )
     schema = Schema.new_builder().column_by_expression("messages", "f0").build()
-    t_env.create_temporary_view("found", t_env.from_data_stream(found, schema))
+    t_env.create_temporary_view("found", t_env.from_data_stream(found.union(breaches), schema))
     t_env.create_temporary_function("write_anomalies", write_texts(settings.database_url, anomaly_rows.write))
     job_of(t_env, "anomalies").attach_as_datastream()
 

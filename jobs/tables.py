@@ -79,8 +79,14 @@ def create_readings(t_env: Any, settings: JobSettings, group: str, *, event_time
         t_env.execute_sql(statement)
 
 
-def create_shards(t_env: Any, settings: JobSettings) -> None:
-    """The view `shard_texts` (shard, window_end_ms, pieces): readings packed for Python, in the order of event time."""
+def create_shards(t_env: Any, settings: JobSettings, *, raw: bool = False) -> None:
+    """The view `shard_texts` (shard, window_end_ms, pieces): readings packed for Python, in the order of event time.
+
+    Args:
+        t_env: a pyflink TableEnvironment, which has `reading_valid`.
+        settings: of this run.
+        raw: whether to make the view `raw_texts` too, of the same columns: the same readings, at once.
+    """
     from pyflink.table import Schema
 
     for statement in statements("shards", shards=settings.shards):
@@ -95,8 +101,14 @@ def create_shards(t_env: Any, settings: JobSettings) -> None:
     )
     pieces = t_env.to_data_stream(t_env.from_path("reading_piece"))
     t_env.create_temporary_view("piece", t_env.from_data_stream(pieces, schema))
-    for statement in statements("windows"):
-        t_env.execute_sql(statement)
+    names = ["windows"]
+    if raw:
+        passing = Schema.new_builder().column_by_expression("passing", "PROCTIME()").build()
+        t_env.create_temporary_view("raw_piece", t_env.from_data_stream(pieces, passing))
+        names.append("raw")
+    for name in names:
+        for statement in statements(name):
+            t_env.execute_sql(statement)
 
 
 def create_sink(t_env: Any, settings: JobSettings, table: str, name: str, *, at_once: bool = False) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
-import orjson
 from numpy.typing import NDArray
 from pyflink.common.typeinfo import Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
@@ -15,7 +14,8 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 from operators.detection.next_step import next_step
 from operators.detection.shard_watch import ShardWatch
 from operators.forecaster import Forecaster
-from operators.packing import RECORD, UNIT, unpack
+from operators.packing import unpack
+from operators.raw_function import said
 from operators.shard_states import BYTES, ShardStates
 
 SLOT_MS = 900_000
@@ -106,11 +106,7 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
 
     def _said(self, messages: list[dict[str, Any]]) -> Iterator[str]:
         self._found.inc(sum(message["status"] == "open" for message in messages))
-        if messages:
-            texts = (orjson.dumps({**message, "model_id": self._model_id}).decode() for message in messages)
-            yield RECORD.join(
-                f"{message['meter_id']}{UNIT}{text}" for message, text in zip(messages, texts, strict=True)
-            )
+        yield from said([{**message, "model_id": self._model_id} for message in messages])
 
 
 def _predict(

@@ -50,6 +50,8 @@ class Evidence:
     lower_kwh: float | None = None
     upper_kwh: float | None = None
     model_id: str | None = None
+    detail: str | None = None
+    """What was seen, in words, where it is no energy of a step."""
     labels: Mapping[str, str] | None = None
     """Identity of a foreign alert."""
     annotations: Mapping[str, str] | None = None
@@ -60,8 +62,8 @@ class Evidence:
         """From a message of topic `anomalies`.
 
         Beside the contract's fields, these are understood where they are there: `site_id`, `tenant_id`, `revision`,
-        `known_at` (event time of the version), `status` (`open`, `updated`, `closed`, `retracted`). Without a `status`,
-        an anomaly with an `end` is over.
+        `known_at` (event time of the version), `detail` (words), `status` (`open`, `updated`, `closed`, `retracted`).
+        Without a `status`, an anomaly with an `end` is over.
 
         Args:
             fields: the message.
@@ -100,6 +102,7 @@ class Evidence:
             expected_kwh=_number(fields.get("expected_kwh")),
             lower_kwh=_number(fields.get("lower_kwh")),
             upper_kwh=_number(fields.get("upper_kwh")),
+            detail=_clean(str(fields["detail"]))[:MAX_TEXT] if fields.get("detail") else None,
         )
 
     @classmethod

@@ -70,7 +70,9 @@ def _of_anomaly(episode: Episode, labels: Mapping[str, str]) -> dict[str, str]:
         said |= {"value": f"{best.observed_kwh:.0f}", "threshold": f"{best.lower_kwh:.0f}"}
     else:
         said |= _numbers(best)
-        if best.observed_kwh is not None:
+        if best.detail is not None:
+            parts.append(best.detail)
+        elif best.observed_kwh is not None:
             parts.append(f"{_number(best.observed_kwh)} kWh seen")
         if best.expected_kwh is not None:
             band = (

@@ -109,8 +109,8 @@ class Events:
                 "anomaly_id": anomaly_id(meters[row], "", Kind(kind).name.lower(), start_ms),
                 "meter_id": meters[row],
                 "kind": Kind(kind).name.lower(),
-                "start": _iso(start_ms),
-                "end": None if status in (Status.OPEN, Status.UPDATED) else _iso(end_ms),
+                "start": iso(start_ms),
+                "end": None if status in (Status.OPEN, Status.UPDATED) else iso(end_ms),
                 "score": score,
                 "observed_kwh": _number(observed),
                 "expected_kwh": _number(expected),
@@ -118,7 +118,7 @@ class Events:
                 "upper_kwh": _number(upper),
                 "model_id": model_id,
                 "status": Status(status).name.lower(),
-                "known_at": _iso(at_ms),
+                "known_at": iso(at_ms),
             }
             for row, kind, status, at_ms, start_ms, end_ms, score, observed, expected, lower, upper in zip(
                 *columns, strict=True
@@ -126,7 +126,8 @@ class Events:
         ]
 
 
-def _iso(ms: int) -> str:
+def iso(ms: int) -> str:
+    """Epoch ms as ISO-8601 in UTC."""
     return np.datetime_as_string(np.datetime64(ms, "ms"), "s" if ms % 1000 == 0 else "ms") + "Z"
 
 

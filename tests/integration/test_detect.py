@@ -12,7 +12,7 @@ import pytest
 from infra.embedded.stack import Stack
 from jobs.flink_rest import ENDED, FlinkRest
 from jobs.submission import submit
-from tests.alert_stack import deployed, until
+from tests.alert_stack import deployed, put, until
 from tests.pipeline import Deployment
 
 HOUR = 3_600_000
@@ -96,3 +96,49 @@ def test_what_is_odd_fires_and_is_taken_back_when_a_later_reading_explains_it(st
     assert 0 <= spike["score"] < 0.001
     assert spike["model_id"]
     assert len({m["anomaly_id"] for m in said if m["meter_id"] == "detect-1"}) == 1
+
+
+def test_one_reading_beyond_all_limits_fires_at_once_and_is_one_alert_with_its_step(stack: Stack) -> None:
+    deployment = deployed(stack, "detect-raw-")
+    deployment.rows("DELETE FROM anomaly WHERE starts_with(meter_id, 'detect-') RETURNING 1")
+    deployment.rows("DELETE FROM alert WHERE starts_with(labels ->> 'meter', 'detect-') RETURNING 1")
+    flink = FlinkRest(deployment.where.flink_url)
+    put(deployment, "meters", [("detect-6", {"meter_id": "detect-6", "site_id": "default", "max_kw": 40})])
+    deployment.produce(reading(5, hour, USED[0, hour]) for hour in range(AT))
+    # Nobody's watermark goes on: what is found is found from the readings alone.
+    options = [*deployment.options, "--idle-timeout-s", "600"]
+    jobs = submit(deployment.settings, deployment.where, ["detect", "alerts"], options)
+
+    def state() -> object:
+        return alerts(deployment), anomalies(deployment), [flink.cause(job) for job in jobs.values()]
+
+    def power(kw: float, revision: int) -> tuple[bytes, bytes]:
+        at = START + AT * HOUR + 300_000
+        body = {"meter_id": "detect-6", "kind": "instant", "value": kw, "unit": "kW", "ts": at, "revision": revision}
+        return b"detect-6", orjson.dumps(body)
+
+    never, impossible = ("detect-5", "MeterSpike"), ("detect-6", "MeterSpike")
+    try:
+        deployment.produce([power(500, 0), reading(5, AT, 150)])
+        until(lambda: alerts(deployment) == dict.fromkeys((never, impossible), "firing"), state)
+        assert deployment.rows("SELECT 1 FROM anomaly WHERE meter_id = 'detect-5' AND model_id IS NOT NULL") == []
+        deployment.produce([power(5, 1)])
+        until(lambda: alerts(deployment) == {never: "firing"}, state)
+        # Its hour closes: the forecast says so, too.
+        deployment.produce(reading(5, AT + hour, USED[0, AT + hour]) for hour in range(1, 4))
+        until(
+            lambda: deployment.rows("SELECT 1 FROM anomaly WHERE meter_id = 'detect-5' AND model_id IS NOT NULL"),
+            state,
+        )
+        until(lambda: alerts(deployment) == {never: "resolved"}, state)
+    finally:
+        for job in jobs.values():
+            flink.cancel(job)
+        until(lambda: all(flink.state(job) in ENDED for job in jobs.values()), lambda: jobs)
+    kinds = [
+        m["notify"]["kind"] for m in deployment.consume("alerts") if m["notify"] and m["labels"]["meter"] == never[0]
+    ]
+    assert kinds == ["firing", "resolved"]
+    said = [m for m in deployment.consume("alerts") if m["labels"]["meter"] == impossible[0]]
+    assert "500 kW, at most 40 kW are possible" in said[0]["annotations"]["summary"]
+    assert [m["notify"]["kind"] for m in said if m["notify"]] == ["firing", "resolved"]

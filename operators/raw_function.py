@@ -1,0 +1,81 @@
+"""Thin Flink wrapper of the fast path: a shard's readings of a moment in, messages of the topic `anomalies` out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import orjson
+from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream.state import ValueStateDescriptor
+
+from operators.detection.raw_watch import RawWatch
+from operators.meters_topic import MetersTopic
+from operators.packing import RECORD, UNIT, unpack
+from operators.shard_states import BYTES, LOOK_EVERY_S
+
+
+class RawShard(KeyedProcessFunction):  # type: ignore[misc]
+    """Keyed by shard: (shard, time, readings as text) → messages of the topic `anomalies`, as one text."""
+
+    def __init__(self, kafka: str, meters_topic: str) -> None:
+        self._kafka = kafka
+        self._topic = meters_topic
+
+    def open(self, runtime_context: RuntimeContext) -> None:
+        self._meters = MetersTopic(self._kafka, self._topic)
+        self._look_at = time.monotonic() + LOOK_EVERY_S
+        self._watches: dict[int, RawWatch] = {}
+        self._named: dict[int, int] = {}
+        self._names = runtime_context.get_state(ValueStateDescriptor("raw-names", BYTES))
+        self._header = runtime_context.get_state(ValueStateDescriptor("raw-header", BYTES))
+        self._breaches = runtime_context.get_state(ValueStateDescriptor("raw-breaches", BYTES))
+        self._found = runtime_context.get_metrics_group().counter("raw_breaches")
+
+    def close(self) -> None:
+        self._meters.close()
+
+    def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[str]:
+        key, _, text = value
+        now = time.monotonic()
+        if now >= self._look_at:
+            self._meters.look()
+            self._look_at = now + LOOK_EVERY_S
+        watch = self._of(key)
+        messages = watch.take(unpack(text), self._meters.configs)
+        if len(watch.series) != self._named.get(key):
+            self._names.update(watch.names())
+            self._named[key] = len(watch.series)
+        self._header.update(watch.header())
+        if messages:
+            self._breaches.update(watch.breaches())
+            for end_ms in set(watch.ends_ms()):
+                ctx.timer_service().register_event_time_timer(end_ms)
+        self._found.inc(sum(message["status"] == "open" for message in messages))
+        yield from said(messages)
+
+    def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[str]:
+        watch = self._of(ctx.get_current_key())
+        messages = watch.close(timestamp)
+        self._breaches.update(watch.breaches())
+        yield from said(messages)
+
+    def _of(self, key: int) -> RawWatch:
+        watch = self._watches.get(key)
+        if watch is None:
+            header = self._header.value()
+            if header is None:
+                watch = RawWatch()
+            else:
+                parts = (self._names.value(), header, self._breaches.value() or b"[]")
+                watch = RawWatch.restore(*map(bytes, parts))
+                self._named[key] = len(watch.series)
+            self._watches[key] = watch
+        return watch
+
+
+def said(messages: list[dict[str, Any]]) -> Iterator[str]:
+    """Messages as one text "meter US message", joined by RS; nothing when there is none."""
+    if messages:
+        yield RECORD.join(f"{message['meter_id']}{UNIT}{orjson.dumps(message).decode()}" for message in messages)
