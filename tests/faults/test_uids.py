@@ -25,6 +25,21 @@ STATEFUL = {
         "model-watch",
         "Sink:forecasts",
     },
+    "detect": {
+        "KafkaSource-default_catalog.default_database.meter_readings",
+        "OverAggregate:partition",
+        "GlobalWindowAggregate:shard,series,six_hours",
+        "GlobalWindowAggregate:shard",
+        "WindowAggregate:shard",
+        "detect-shard",
+        "raw-shard",
+        "Sink:anomalies",
+    },
+    "alerts": {
+        "KafkaSource-default_catalog.default_database.evidence",
+        "alert-book",
+        "Sink:alerts",
+    },
     "control": {
         "KafkaSource-default_catalog.default_database.meter_readings",
         "KafkaSource-default_catalog.default_database.forecast_feed",

@@ -112,8 +112,8 @@ def test_one_reading_beyond_all_limits_fires_at_once_and_is_one_alert_with_its_s
     def state() -> object:
         return alerts(deployment), anomalies(deployment), [flink.cause(job) for job in jobs.values()]
 
-    def power(kw: float, revision: int) -> tuple[bytes, bytes]:
-        at = START + AT * HOUR + 300_000
+    def power(kw: float, revision: int, hours: int = 0) -> tuple[bytes, bytes]:
+        at = START + (AT + hours) * HOUR + 300_000
         body = {"meter_id": "detect-6", "kind": "instant", "value": kw, "unit": "kW", "ts": at, "revision": revision}
         return b"detect-6", orjson.dumps(body)
 
@@ -125,7 +125,8 @@ def test_one_reading_beyond_all_limits_fires_at_once_and_is_one_alert_with_its_s
         deployment.produce([power(5, 1)])
         until(lambda: alerts(deployment) == {never: "firing"}, state)
         # Its hour closes: the forecast says so, too.
-        deployment.produce(reading(5, AT + hour, USED[0, AT + hour]) for hour in range(1, 4))
+        hours = range(1, 4)
+        deployment.produce(each for h in hours for each in (reading(5, AT + h, USED[0, AT + h]), power(5, 0, h + 1)))
         until(
             lambda: deployment.rows("SELECT 1 FROM anomaly WHERE meter_id = 'detect-5' AND model_id IS NOT NULL"),
             state,

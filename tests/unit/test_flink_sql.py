@@ -7,6 +7,8 @@ import re
 import pytest
 
 from jobs.flink_sql import SQL_FOLDER, row_time, short_text, statements, timestamp_ms
+from jobs.job_settings import JobSettings
+from jobs.tables import create_sink
 
 
 @pytest.mark.parametrize("name", sorted(path.stem for path in SQL_FOLDER.glob("*.sql")))
@@ -23,13 +25,19 @@ def test_each_file_is_whole_statements(name: str) -> None:
 
 def test_a_setting_that_was_not_given_is_an_error() -> None:
     with pytest.raises(KeyError, match="topic"):
-        statements("keyed_sink", table="t", kafka="k", transactions="x")
+        statements("keyed_sink", table="t", kafka="k", transactions="x", guarantee="at-least-once", linger_ms=2)
 
 
-def test_every_sink_topic_is_exactly_once_below_the_brokers_timeout() -> None:
-    (sink,) = statements("keyed_sink", table="t", topic="a.b", kafka="h:1", transactions="x")
-    assert "'sink.delivery-guarantee' = 'exactly-once'" in sink
-    assert int(re.search(r"transaction.timeout.ms' = '(\d+)'", sink)[1]) < 900_000  # type: ignore[index]
+def test_a_sink_topic_is_exactly_once_below_the_brokers_timeout_unless_it_is_written_at_once() -> None:
+    class Statements(list[str]):
+        execute_sql = list.append
+
+    made, settings = Statements(), JobSettings(kafka="h:1", database_url="postgresql://u@h/d")
+    create_sink(made, settings, "t", "a.b")
+    create_sink(made, settings, "t", "a.b", at_once=True)
+    assert "'sink.delivery-guarantee' = 'exactly-once'" in made[0]
+    assert int(re.search(r"transaction.timeout.ms' = '(\d+)'", made[0])[1]) < 900_000  # type: ignore[index]
+    assert "'sink.delivery-guarantee' = 'at-least-once'" in made[1]
 
 
 @pytest.mark.parametrize(("text", "fits"), [

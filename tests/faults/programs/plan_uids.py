@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from jobs import control, forecast, ingest, launch, uids
+from jobs import alerts, control, detect, forecast, ingest, launch, uids
 from jobs.flink_sql import statements
 from jobs.job_settings import JobSettings
 
@@ -14,11 +14,15 @@ SETTINGS = JobSettings(kafka="127.0.0.1:1", database_url="postgresql://nobody@12
 COUNTED = """CREATE TEMPORARY TABLE counted (code STRING, n BIGINT, PRIMARY KEY (code) NOT ENFORCED)
 WITH ('connector' = 'blackhole')"""
 COUNT = "INSERT INTO counted SELECT reason, COUNT(*) FROM reading_rejected GROUP BY reason"
+COUNT_EVIDENCE = """INSERT INTO counted
+SELECT reason, COUNT(*) FROM (SELECT CAST(payload AS STRING) AS reason FROM evidence) GROUP BY reason"""
+COUNTS = {**dict.fromkeys(("ingest", "forecast", "control", "anomalies"), COUNT), "alerts": COUNT_EVIDENCE}
+"""By the file of the job's own statements."""
 
 
 def more_statements(name: str, **values: object) -> list[str]:
     """`sql/flink/<name>.sql` as a later version might have it: with one more thing to count, ahead of the rest."""
-    return [*((COUNTED, COUNT) if name in ("ingest", "forecast", "control") else ()), *statements(name, **values)]
+    return [*((COUNTED, COUNTS[name]) if name in COUNTS else ()), *statements(name, **values)]
 
 
 def plan(build: Callable[[Any, JobSettings], None]) -> list[str]:
@@ -38,9 +42,20 @@ def plan_forecast(t_env: Any, settings: JobSettings) -> None:
     forecast.build(t_env, settings, forecast.model(settings))
 
 
+def plan_detect(t_env: Any, settings: JobSettings) -> None:
+    """All of job detect but its submission."""
+    detect.build(t_env, settings, forecast.model(settings))
+
+
 def main() -> None:
     """Prints {"ingest": [first, again, changed], "forecast": […], …}."""
-    builds = {"ingest": plan_ingest, "forecast": plan_forecast, "control": control.build}
+    builds = {
+        "ingest": plan_ingest,
+        "forecast": plan_forecast,
+        "detect": plan_detect,
+        "alerts": alerts.build,
+        "control": control.build,
+    }
     found = {name: [plan(build), plan(build)] for name, build in builds.items()}
     launch.statements = more_statements
     for name, build in builds.items():
