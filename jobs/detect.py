@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs import launch, preflight
-from jobs.forecast import model
+from jobs.forecast import model, shard_settings
 from jobs.job_settings import JobSettings
 from jobs.launch import job_of, table_environment
 from jobs.tables import create_readings, create_shards, create_sink, topic
@@ -47,7 +47,7 @@ def build(t_env: Any, settings: JobSettings, verified: tuple[bytes, str]) -> Non
     at_once = t_env.to_data_stream(t_env.from_path("raw_texts")) if raw else texts
     found = (
         texts.key_by(lambda row: row[0], key_type=Types.INT())
-        .process(DetectShard(*verified, settings.kafka, meters), output_type=Types.STRING())
+        .process(DetectShard(*verified, shard_settings(settings)), output_type=Types.STRING())
         .uid("detect-shard")
         .name("anomalies of a shard")
         .disable_chaining()

@@ -13,9 +13,11 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from operators.detection.next_step import next_step
 from operators.detection.shard_watch import ShardWatch
-from operators.forecaster import Forecaster
 from operators.packing import unpack
 from operators.raw_function import said
+from operators.serving.live import LiveModels
+from operators.serving.server import Server
+from operators.serving.settings import ShardSettings
 from operators.shard_states import BYTES, ShardStates
 
 SLOT_MS = 900_000
@@ -31,14 +33,16 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
     A shard that is silent has no windows: a timer closes them in their place.
     """
 
-    def __init__(self, model: bytes, model_sha256: str, kafka: str, meters_topic: str) -> None:
+    def __init__(self, model: bytes, model_sha256: str, settings: ShardSettings) -> None:
         self._model = model
         self._model_sha256 = model_sha256
-        self._kafka = kafka
-        self._topic = meters_topic
+        self._settings = settings
 
     def open(self, runtime_context: RuntimeContext) -> None:
-        self._shards = ShardStates(runtime_context, self._kafka, self._topic)
+        self._shards = ShardStates(runtime_context, self._settings.kafka, self._settings.meters_topic)
+        self._live = LiveModels(self._model, self._model_sha256, self._settings)
+        self._servers: dict[int, Server] = {}
+        self._serving = runtime_context.get_state(ValueStateDescriptor("serving", BYTES))
         self._watches: dict[int, ShardWatch] = {}
         self._bases: dict[int, int] = {}
         self._entries: dict[int, set[int]] = {}
@@ -46,23 +50,25 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
         self._watch = runtime_context.get_state(ValueStateDescriptor("watch", BYTES))
         self._base = runtime_context.get_state(ValueStateDescriptor("watch-base", BYTES))
         self._steps = runtime_context.get_map_state(MapStateDescriptor("watch-steps", Types.LONG(), BYTES))
-        forecaster = Forecaster.from_bytes(self._model, self._model_sha256)
-        self._predict, self._model_id = partial(_predict, forecaster), forecaster.model_id
-        self._found = runtime_context.get_metrics_group().counter("anomalies")
+        metrics = runtime_context.get_metrics_group()
+        self._found = metrics.counter("anomalies")
+        metrics.gauge("models_refused", self._live.refused)
 
     def close(self) -> None:
         self._shards.close()
+        self._live.close()
 
     def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[str]:
         key, end_ms, text = value
         shard, watch = self._shards.get(key), self._of(key)
         changed = self._shards.configure(key) | shard.apply(unpack(text))
-        messages = watch.window(shard, end_ms, changed, self._predict)
+        server = self._server(key, watch)
+        messages = watch.window(shard, end_ms, changed, partial(_predict, server))
         self._shards.save(key, changed)
         self._save(key, watch)
         self._heard[key] = end_ms
         ctx.timer_service().register_event_time_timer(end_ms + SLOT_MS)
-        yield from self._said(messages)
+        yield from self._said(messages, server, watch.clock_ms)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[str]:
         key = ctx.get_current_key()
@@ -72,11 +78,12 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
         shard, watch = self._shards.get(key), self._of(key)
         if timestamp <= watch.clock_ms:
             return  # its window came
-        messages = watch.window(shard, timestamp, set(), self._predict)
+        server = self._server(key, watch)
+        messages = watch.window(shard, timestamp, set(), partial(_predict, server))
         self._save(key, watch)
         if timestamp - self._heard.setdefault(key, timestamp) < SILENT_MS:
             timers.register_event_time_timer(timestamp + SLOT_MS)
-        yield from self._said(messages)
+        yield from self._said(messages, server, watch.clock_ms)
 
     def _of(self, key: int) -> ShardWatch:
         watch = self._watches.get(key)
@@ -91,7 +98,24 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
             self._watches[key], self._entries[key] = watch, set(steps)
         return watch
 
+    def _server(self, key: int, watch: ShardWatch) -> Server:
+        """Which models serve the shard, with what was announced by now."""
+        server = self._servers.get(key)
+        if server is None:
+            header = self._serving.value()
+            if header is None:
+                server = Server(self._live.models, issued_ms=watch.clock_ms)
+            else:
+                server = Server.restore(self._live.models, bytes(header), {}, watch.clock_ms)
+            self._servers[key] = server
+        self._live.announce(key, server)
+        return server
+
     def _save(self, key: int, watch: ShardWatch) -> None:
+        server = self._servers[key]
+        if server.changed:
+            self._serving.update(server.header())
+            server.clean()
         self._watch.update(watch.header())
         if self._bases.get(key) != watch.watch.base_number:
             self._bases[key] = watch.watch.base_number
@@ -104,12 +128,14 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
         watch.watch.changed.clear()
         self._entries[key] = now
 
-    def _said(self, messages: list[dict[str, Any]]) -> Iterator[str]:
+    def _said(self, messages: list[dict[str, Any]], server: Server, at_ms: int) -> Iterator[str]:
         self._found.inc(sum(message["status"] == "open" for message in messages))
-        yield from said([{**message, "model_id": self._model_id} for message in messages])
+        model_id = server.champion(at_ms).model_id if messages else ""
+        yield from said([{**message, "model_id": model_id} for message in messages])
 
 
 def _predict(
-    forecaster: Forecaster, history: NDArray[Any], end_ms: NDArray[Any], step_s: int, zones: Sequence[str]
+    server: Server, history: NDArray[Any], end_ms: NDArray[Any], step_s: int, zones: Sequence[str]
 ) -> NDArray[Any]:
-    return next_step(forecaster, history, end_ms, step_s, zones)
+    """The next step's forecast by who serves when it begins; all histories end at one time."""
+    return next_step(server.champion(int(end_ms[0])), history, end_ms, step_s, zones)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -15,11 +14,9 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
 from operators import forecast_messages
 from operators.energy import NEVER
-from operators.forecaster import Forecaster
 from operators.lateness import BOUNDS_S, lateness
 from operators.packing import Pieces, unpack
-from operators.serving.artifacts import Models
-from operators.serving.models_topic import ModelsTopic
+from operators.serving.live import LiveModels
 from operators.serving.plan import CHAMPION
 from operators.serving.server import Server, WeatherOf
 from operators.serving.settings import ShardSettings
@@ -27,8 +24,6 @@ from operators.shard import Due, Shard
 from operators.shard_states import BYTES, ShardStates
 from operators.weather_topic import WeatherTopic
 
-MODELS_EVERY_S = 0.1
-"""How often the topic `models` is asked for news, a millisecond: what is seen after its time counts from then on."""
 REPORTS = OutputTag("model-reports", Types.STRING())
 """What the models' watch is told: one text a day that is over."""
 
@@ -46,26 +41,21 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
 
     def open(self, runtime_context: RuntimeContext) -> None:
         self._servers: dict[int, Server] = {}
-        self._announced: dict[int, int] = {}
         self._serving = runtime_context.get_state(ValueStateDescriptor("serving", BYTES))
         self._days = runtime_context.get_map_state(MapStateDescriptor("open-days", Types.LONG(), BYTES))
         settings = self._settings
         self._shards = ShardStates(runtime_context, settings.kafka, settings.meters_topic)
-        base = Forecaster.from_bytes(self._model, self._model_sha256)
-        base.reference = base.reference or settings.reference
-        self._models = Models(base, settings.model_name, settings.model_keys)
-        self._announcements = ModelsTopic(settings.kafka, settings.models_topic, settings.model_name)
+        self._live = LiveModels(self._model, self._model_sha256, settings)
         self._sky: WeatherTopic | None = None
-        self._plan, self._plan_at = 1, time.monotonic() + MODELS_EVERY_S
         metrics = runtime_context.get_metrics_group()
         self._late = metrics.counter("late_readings")
         self._late_by = [metrics.add_group("le", str(bound)).counter("late_readings_bucket") for bound in BOUNDS_S]
         self._late_models = metrics.counter("model_announcements_late")
-        metrics.gauge("models_refused", lambda: len(self._models.refused) + self._announcements.unusable)
+        metrics.gauge("models_refused", self._live.refused)
 
     def close(self) -> None:
         self._shards.close()
-        self._announcements.close()
+        self._live.close()
         if self._sky is not None:
             self._sky.close()
 
@@ -74,7 +64,7 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
         shard = self._shards.get(key)
         server = self._server(key, shard)
         changed = self._shards.configure(key)
-        self._announce(key, server)
+        self._late_models.inc(self._live.announce(key, server))
         pieces = unpack(text)
         self._count_late(pieces, window_end_ms)
         changed |= shard.apply(pieces)
@@ -92,21 +82,12 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
             header = self._serving.value()
             issued_ms = int(shard.issued_ms.max(initial=NEVER))
             if header is None:  # new, or of a version of the job that had no such state
-                server = Server(self._models, issued_ms=issued_ms)
+                server = Server(self._live.models, issued_ms=issued_ms)
             else:
                 days = {number: bytes(packed) for number, packed in self._days.items()}
-                server = Server.restore(self._models, bytes(header), days, issued_ms)
+                server = Server.restore(self._live.models, bytes(header), days, issued_ms)
             self._servers[key] = server
         return server
-
-    def _announce(self, key: int, server: Server) -> None:
-        now = time.monotonic()
-        if now >= self._plan_at:
-            self._plan += self._announcements.look()
-            self._plan_at = time.monotonic() + MODELS_EVERY_S
-        if self._announced.get(key) != self._plan:
-            self._announced[key] = self._plan
-            self._late_models.inc(server.announce(self._announcements.announcements))
 
     def _count_late(self, pieces: Pieces, window_end_ms: int) -> None:
         counts = lateness(pieces.ts_ms, window_end_ms)

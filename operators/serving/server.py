@@ -98,6 +98,13 @@ class Server:
 
     # --- forecasts ------------------------------------------------------------------------------------------------
 
+    def champion(self, at_ms: int) -> Forecaster:
+        """Who serves at a time; announcements that come later for earlier times do not change it."""
+        champion = self._role(CHAMPION, at_ms)
+        assert champion is not None, "the job's own model is always there"
+        self.issued_ms = max(self.issued_ms, at_ms)
+        return champion[1]
+
     def issue(self, due: Due, weather: WeatherOf | None = None) -> list[Scored]:
         """The forecasts that are due, by the champion, and by who is scored beside it.
 

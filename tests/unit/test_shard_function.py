@@ -10,8 +10,9 @@ import orjson
 import pytest
 
 from jobs.models.registry import Registry, Version
-from operators import forecast_messages, shard_function, shard_states
+from operators import forecast_messages, shard_states
 from operators.packing import RECORD, UNIT
+from operators.serving import live
 from operators.serving.plan import CHALLENGER, CHAMPION, Announcement
 from operators.serving.settings import ShardSettings
 from operators.shard_function import REPORTS, ForecastShard
@@ -50,8 +51,8 @@ class Topic:
 @pytest.fixture
 def version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Version:
     monkeypatch.setattr(shard_states, "MetersTopic", Topic)
-    monkeypatch.setattr(shard_function, "ModelsTopic", Topic)
-    monkeypatch.setattr(shard_function, "MODELS_EVERY_S", 0.0)
+    monkeypatch.setattr(live, "ModelsTopic", Topic)
+    monkeypatch.setattr(live, "MODELS_EVERY_S", 0.0)
     monkeypatch.setattr(Topic, "said", frozenset())
     return Registry(tmp_path / "registry", PUBLIC).register(trained(tmp_path / "new", 2.0), KEY)
 
