@@ -28,8 +28,11 @@ _DELETE = "DELETE FROM anomaly WHERE anomaly_id = %s AND start_ts = %s"
 
 
 def write(session: Session, messages: Iterable[str]) -> None:
-    """Writes messages, in their order, in one transaction; those that were taken back leave the table."""
-    found = [orjson.loads(message) for message in messages]
+    """Writes messages, in their order, in one transaction; those that were taken back leave the table.
+
+    What was found in the readings themselves (it has a `cause`) is written with them, by job ingest.
+    """
+    found = [m for m in map(orjson.loads, messages) if "cause" not in m]
     if found:
         session.transaction(partial(_write, messages=found))
 

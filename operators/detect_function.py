@@ -11,6 +11,7 @@ from pyflink.common.typeinfo import Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 
+from operators.detection.finding_watch import FindingWatch
 from operators.detection.next_step import next_step
 from operators.detection.shard_watch import ShardWatch
 from operators.packing import unpack
@@ -18,6 +19,7 @@ from operators.raw_function import said
 from operators.serving.live import LiveModels
 from operators.serving.server import Server
 from operators.serving.settings import ShardSettings
+from operators.shard import Shard
 from operators.shard_states import BYTES, ShardStates
 
 SLOT_MS = 900_000
@@ -39,6 +41,8 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
         self._settings = settings
 
     def open(self, runtime_context: RuntimeContext) -> None:
+        self._findings: dict[int, FindingWatch] = {}
+        self._found_before = runtime_context.get_state(ValueStateDescriptor("findings", BYTES))
         self._shards = ShardStates(runtime_context, self._settings.kafka, self._settings.meters_topic)
         self._live = LiveModels(self._model, self._model_sha256, self._settings)
         self._servers: dict[int, Server] = {}
@@ -61,6 +65,7 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
     def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[str]:
         key, end_ms, text = value
         shard, watch = self._shards.get(key), self._of(key)
+        findings = self._finding(key, shard)
         changed = self._shards.configure(key) | shard.apply(unpack(text))
         server = self._server(key, watch)
         messages = watch.window(shard, end_ms, changed, partial(_predict, server))
@@ -69,6 +74,10 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
         self._heard[key] = end_ms
         ctx.timer_service().register_event_time_timer(end_ms + SLOT_MS)
         yield from self._said(messages, server, watch.clock_ms)
+        odd = findings.messages(shard, end_ms)
+        if odd:
+            self._found_before.update(findings.said())
+        yield from said(odd)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[str]:
         key = ctx.get_current_key()
@@ -97,6 +106,12 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
                 self._bases[key] = watch.watch.base_number
             self._watches[key], self._entries[key] = watch, set(steps)
         return watch
+
+    def _finding(self, key: int, shard: Shard) -> FindingWatch:
+        findings = self._findings.get(key)
+        if findings is None:
+            findings = self._findings[key] = FindingWatch(bytes(self._found_before.value() or b"[]")).listen(shard)
+        return findings
 
     def _server(self, key: int, watch: ShardWatch) -> Server:
         """Which models serve the shard, with what was announced by now."""

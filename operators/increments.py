@@ -114,6 +114,10 @@ class Events:
     kwh: Floats
     from_ms: Ints
 
+    def take(self, index: NDArray[Any]) -> Self:
+        """The rows that `index` (positions or a mask) picks."""
+        return type(self)(*(getattr(self, name)[index] for name in self.__dataclass_fields__))
+
 
 def resolution(mark: Floats | float) -> Floats:
     """By how much a counter at `mark` kWh may fall and still be the same counter: 1 Wh, or 1e-5 of it up to 0.1 kWh."""

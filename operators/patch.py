@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from operators.energy import SLOT_MS, Carry, Derived, SeriesConfig, derive, implausible
 from operators.history import History
-from operators.increments import Ints
-from operators.readings import Quality
+from operators.increments import Events, Ints
+from operators.readings import Kind, Quality
 from operators.settle import OPEN_END, Range, decide
 from operators.slot_readings import SlotReadings
 
@@ -19,6 +19,8 @@ MARGINS = (8, 104)
 """Quarter hours around a change to look at, one after another, until its effect is known to end; then all."""
 
 Load = Callable[[int], SlotReadings]
+Found = Callable[[int, int, int, Events], None]
+"""Told, of a counter, that its events from one time to another, both included, are now these."""
 Begin = Callable[[Ints, Ints], None]
 """Told of series and the quarter hours in which they have energy, also of those that the history no longer holds."""
 
@@ -50,6 +52,8 @@ class _Part:
     series: int
     rows: SlotReadings
     range: Range
+    found_ms: int
+    """What was found at earlier readings has not changed."""
 
 
 def known_quality(quality: NDArray[np.int8]) -> NDArray[np.int8]:
@@ -66,6 +70,7 @@ def derive_again(
     history: History,
     carry: Carry,
     begin_at: Begin,
+    found: Found,
 ) -> set[int]:
     """Brings `history` and `carry` (both in place) to what the kept readings say, where `touched` says they changed.
 
@@ -77,6 +82,7 @@ def derive_again(
         load: the readings of one of them.
         history, carry: of all series.
         begin_at: is told where energy was found.
+        found: is told what is out of the ordinary.
 
     Returns:
         Numbers of the quarter hours that changed.
@@ -103,12 +109,15 @@ def derive_again(
             complete = bool(begin[i] <= numbers[0]), bool(end[i] >= numbers[-1])
             times = int(touched.low_ms[i]), int(touched.high_ms[i])
             start = mine.ts_ms - mine.interval_ms
-            found = decide(kind, mine.ts_ms, start, mine.value, touched=times, complete=complete)
-            if found is None:
+            span = decide(kind, mine.ts_ms, start, mine.value, touched=times, complete=complete)
+            if span is None:
                 wider.append(i)
-            else:
-                parts.append(_Part(series, mine.take(np.arange(found.first, found.stop)), found))
-        changed |= _settle(parts, config, history, carry, begin_at)
+                continue
+            picked = mine.take(np.arange(span.first, span.stop))
+            # A counter that comes back changes what was found when it fell.
+            since = min(times[0], int(picked.ts_ms[0]) + 1) if len(picked) else times[0]
+            parts.append(_Part(series, picked, span, since))
+        changed |= _settle(parts, config, history, carry, begin_at, found)
         touched = touched.take(np.array(wider, np.int64))
     return changed
 
@@ -130,7 +139,9 @@ def _rows(numbers: Ints, begin: Ints, end: Ints, touched: Touched, load: Load) -
     return joined.take(order), number[order]
 
 
-def _settle(parts: list[_Part], config: SeriesConfig, history: History, carry: Carry, begin_at: Begin) -> set[int]:
+def _settle(
+    parts: list[_Part], config: SeriesConfig, history: History, carry: Carry, begin_at: Begin, found: Found
+) -> set[int]:
     if not parts:
         return set()
     rows = SlotReadings.none().joined(*(part.rows for part in parts))
@@ -143,6 +154,10 @@ def _settle(parts: list[_Part], config: SeriesConfig, history: History, carry: C
         changed.update(history.clear(part.series, part.range.from_ms // SLOT_MS, _slot(part.range.until_ms)).tolist())
         if part.range.head:
             _stand(carry, part.series, derived, i)
+        if config.kind[part.series] == Kind.REGISTER:
+            e = derived.events
+            mine = (e.series == i) & (e.ts_ms >= part.found_ms) & (e.ts_ms <= part.range.until_ms)
+            found(part.series, part.found_ms, part.range.until_ms, e.take(mine))
     s = derived.slots
     low = np.array([part.range.from_ms for part in parts], np.int64)
     high = np.array([part.range.until_ms for part in parts], np.int64)

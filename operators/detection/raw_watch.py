@@ -25,6 +25,8 @@ MOST = 100
 """Readings of one breach that are remembered: corrected ones are looked for among these."""
 VERSION = 1
 KIND = AnomalyKind.SPIKE.name.lower()
+NAME = "raw"
+"""In the anomaly's id, as its kind: what job ingest finds in the same reading has a row of its own."""
 
 
 @dataclass
@@ -148,7 +150,7 @@ class RawWatch:
             else f"never more than {breach.usual_kw:.4g} kW before"
         )
         return {
-            "anomaly_id": anomaly_id(meter, register, KIND, breach.ts_ms),
+            "anomaly_id": anomaly_id(meter, register, NAME, breach.ts_ms),
             "meter_id": meter,
             "kind": KIND,
             "start": iso(breach.from_ms),

@@ -105,8 +105,7 @@ def test_one_reading_beyond_all_limits_fires_at_once_and_is_one_alert_with_its_s
     flink = FlinkRest(deployment.where.flink_url)
     put(deployment, "meters", [("detect-6", {"meter_id": "detect-6", "site_id": "default", "max_kw": 40})])
     deployment.produce(reading(5, hour, USED[0, hour]) for hour in range(AT))
-    # Nobody's watermark goes on: what is found is found from the readings alone.
-    options = [*deployment.options, "--idle-timeout-s", "600"]
+    options = [*deployment.options, "--idle-timeout-s", "5"]
     jobs = submit(deployment.settings, deployment.where, ["detect", "alerts"], options)
 
     def state() -> object:
@@ -121,6 +120,7 @@ def test_one_reading_beyond_all_limits_fires_at_once_and_is_one_alert_with_its_s
     try:
         deployment.produce([power(500, 0), reading(5, AT, 150)])
         until(lambda: alerts(deployment) == dict.fromkeys((never, impossible), "firing"), state)
+        # The newest reading ends that hour, which is not over before there is a later one.
         assert deployment.rows("SELECT 1 FROM anomaly WHERE meter_id = 'detect-5' AND model_id IS NOT NULL") == []
         deployment.produce([power(5, 1)])
         until(lambda: alerts(deployment) == {never: "firing"}, state)

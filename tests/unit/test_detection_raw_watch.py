@@ -37,7 +37,7 @@ def look(watch, *readings):
 def test_one_anomaly_a_quarter_hour_is_open_at_once_and_closed_with_it():
     watch = RawWatch()
     (message,) = watch.take(unpack(text((1, 20), (2, 60))), CONFIGS)
-    assert message["anomaly_id"] == anomaly_id("b2", "p", "spike", 2 * MINUTE)
+    assert message["anomaly_id"] == anomaly_id("b2", "p", "raw", 2 * MINUTE)
     assert (message["status"], message["end"], message["tenant_id"]) == ("open", None, "acme")
     assert message["detail"] == "60 kW, at most 50 kW are possible"
     assert look(watch, (2, 60), (3, 70)) == []
