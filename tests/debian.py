@@ -15,8 +15,8 @@ VERIFIED = (
     "-o", "Acquire::AllowInsecureRepositories=false",
     "-o", "Acquire::AllowDowngradeToInsecureRepositories=false",
 )  # fmt: skip
-"""No hash is pinned here: Debian's mirrors keep only the newest version of a package. apt checks the archive against the
-SHA-256 in the list that Debian has signed; this keeps a machine's configuration from switching that off.
+"""No hash is pinned here: Debian's mirrors keep only the newest version of a package. apt checks the archive against
+the SHA-256 in the list that Debian has signed; this keeps a machine's configuration from switching that off.
 """
 
 
