@@ -110,6 +110,27 @@ def heard(file: Path) -> dict[str, float]:
     return dict(json.loads(line) for line in file.read_text().splitlines(keepends=True) if line.endswith("\n"))
 
 
+def on_topic(deployment: Deployment, name: str) -> dict[str, float]:
+    """Meter → when its first anomaly was put on the topic, epoch s, by the producer's clock: the first hop's end."""
+    consumer = KafkaConsumer(
+        deployment.prefix + name,
+        bootstrap_servers=deployment.where.kafka,
+        auto_offset_reset="earliest",
+        consumer_timeout_ms=2000,
+    )
+    found: dict[str, float] = {}
+    for message in consumer:
+        found.setdefault(json.loads(message.value)["meter_id"], message.timestamp / 1000)
+    consumer.close()
+    return found
+
+
+def quantiles(seconds: list[float]) -> dict[str, float]:
+    """p50, p99 and p99.9."""
+    values = np.quantile(seconds, [0.5, 0.99, 0.999]) if seconds else np.full(3, np.nan)
+    return {name: round(float(value), 3) for name, value in zip(("p50", "p99", "p99.9"), values, strict=True)}
+
+
 def measured(stack: Stack, args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """All figures."""
     deployment = deployed(stack, "latency-")
@@ -142,12 +163,12 @@ def measured(stack: Stack, args: argparse.Namespace, folder: Path) -> dict[str, 
             deadline = time.monotonic() + LAST_S
             while not sent_at.keys() <= heard(file).keys() and time.monotonic() < deadline:
                 time.sleep(0.2)
-            came = heard(file)
-            late = np.array([came[meter] - at for meter, at in sent_at.items() if meter in came])
-            p50, p99, p999 = np.quantile(late, [0.5, 0.99, 0.999]) if len(late) else [float("nan")] * 3
-            row = {"alerts": len(late), "of": len(sent_at), "p50": p50, "p99": p99, "p99.9": p999}
-            figures["shares"][str(share)] = {k: round(float(v), 3) for k, v in row.items()}
-            print(f"  {share:.0%}: {figures['shares'][str(share)]}", flush=True)
+            came, found = heard(file), on_topic(deployment, "anomalies")
+            late = [came[meter] - at for meter, at in sent_at.items() if meter in came]
+            half = [found[meter] - at for meter, at in sent_at.items() if meter in found]
+            row = {"alerts": len(late), "of": len(sent_at), **quantiles(late), "to_anomaly": quantiles(half)}
+            figures["shares"][str(share)] = row
+            print(f"  {share:.0%}: {row}", flush=True)
     finally:
         beside.kill()
         beside.wait()

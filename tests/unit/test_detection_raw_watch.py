@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from pyflink.datastream import TimeDomain
 
 from operators.alerting.book import SiteBook
 from operators.alerting.evidence import Evidence
@@ -86,12 +87,28 @@ def test_the_breach_and_the_finding_of_its_step_are_one_alert_with_one_start():
     assert "60 kW, at most 50 kW are possible" in news[0]["annotations"]["summary"]
 
 
+class Clocked(Keyed):
+    """With timers of processing time, which the test fires."""
+
+    domain = TimeDomain.EVENT_TIME
+
+    def __init__(self, key):
+        super().__init__(key)
+        self.clock_timers = set()
+
+    def register_processing_time_timer(self, at_ms):
+        self.clock_timers.add(at_ms)
+
+    def time_domain(self):
+        return self.domain
+
+
 def test_the_wrapper_keeps_what_it_needs_and_closes_by_event_time(monkeypatch: pytest.MonkeyPatch):
     class Meters(Silent):
         configs = CONFIGS
 
     monkeypatch.setattr("operators.raw_function.MetersTopic", Meters)
-    flink = Keyed(3)
+    flink = Clocked(3)
 
     def start():
         function = RawShard("kafka", "meters")
@@ -102,6 +119,12 @@ def test_the_wrapper_keeps_what_it_needs_and_closes_by_event_time(monkeypatch: p
     (said,) = function.process_element((3, 0, text((2, 60))), flink)
     assert said.startswith(f"b2{UNIT}")
     assert flink.timers == {SLOT}
+    list(function.process_element((3, 0, text((3, 20))), flink))
+    list(function.process_element((3, 0, text((4, 20))), flink))
+    assert len(flink.clock_timers) == 1, "the state is written now and then"
+    flink.domain = TimeDomain.PROCESSING_TIME
+    assert list(function.on_timer(flink.clock_timers.pop(), flink)) == []
+    flink.domain = TimeDomain.EVENT_TIME
     function = start()
     assert list(function.process_element((3, 0, text((2, 60), (3, 61))), flink)) == [], "it is known after a restart"
     (said,) = function.on_timer(SLOT, flink)
