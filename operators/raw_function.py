@@ -53,12 +53,11 @@ class RawShard(KeyedProcessFunction):  # type: ignore[misc]
             self._look_at = now + LOOK_EVERY_S
         watch = self._of(key)
         messages = watch.take(unpack(text), self._meters.configs)
+        timers = ctx.timer_service()
         if len(watch.series) != self._named.get(key):
             self._names.update(watch.names())
-            self._named[key] = len(watch.series)
-        timers = ctx.timer_service()
-        if self._header.value() is None:
             self._header.update(watch.header())
+            self._named[key] = len(watch.series)
         elif key not in self._unsaved:
             self._unsaved.add(key)
             timers.register_processing_time_timer(time.time_ns() // 1_000_000 + SAVE_EVERY_MS)
