@@ -33,7 +33,7 @@ from tests.pipeline import Deployment
 EVERY_S = 10
 SITES = 50
 MAX_KW = 100
-ODD_A_SECOND = 20
+ODD_A_SECOND = 10
 TICK_S = 0.02
 LAST_S = 20
 """How long the last alerts of a share are waited for."""
