@@ -27,8 +27,8 @@ log = logging.getLogger(__name__)
 BYTES = Types.PRIMITIVE_ARRAY(Types.BYTE())
 LOOK_EVERY_S = 2.0
 """How often the topics of configuration are asked for news."""
-GATHER_MS = 20
-"""How long news of a site is gathered before its alerts are looked at."""
+GATHER_MS = 50
+"""How long news of a site is gathered when its alerts were looked at just now."""
 BEAT_MS = 5_000
 """How often a site with something open is looked at without news: rules may have changed."""
 RECALL_AFTER_MS = 30_000
@@ -98,6 +98,7 @@ class AlertBook(KeyedProcessFunction):  # type: ignore[misc]
     def open(self, runtime_context: RuntimeContext) -> None:
         self._books: dict[str, SiteBook] = {}
         self._due: dict[str, int] = {}
+        self._looked: dict[str, int] = {}
         self._moved: dict[str, tuple[int, int]] = {}
         self._recalls: dict[str, tuple[int, int]] = {}
         self._session = Session(self._database_url)
@@ -129,29 +130,36 @@ class AlertBook(KeyedProcessFunction):  # type: ignore[misc]
         if len(book.evidence) == 1:
             timers.register_event_time_timer(LAST_MS)
         # A look takes longer with the site's evidence: in a burst, three quarters of the time are left for taking it.
-        self._look_in(key, GATHER_MS + int(3 * self._slow_ms), timers)
-        yield from ()
+        wait_ms = self._looked.get(key, 0) + GATHER_MS + int(3 * self._slow_ms) - _now_ms()
+        if wait_ms > 0:
+            self._look_in(key, wait_ms, timers)
+        else:
+            yield from self._news(key, book, timers)
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[str]:
         key = ctx.get_current_key()
         timers = ctx.timer_service()
         if timers.current_watermark() >= LAST_MS and timestamp != LAST_MS:
             return  # The input has ended. A timer set now for a later time would come at once, again and again.
-        book = self._book(key)
         self._due.pop(key, None)
+        yield from self._news(key, self._book(key), timers, ended=timestamp == LAST_MS)
+
+    def _news(self, key: str, book: SiteBook, timers: Any, *, ended: bool = False) -> Iterator[str]:
+        """Looks at a site's alerts: what is new, as one text."""
         self._look()
         begun = time.monotonic()
         tenant, site = key.split(UNIT)
         meters = self._site_meters[site]
         self._configure(book)
-        self._recall(key, book, tenant, site, ended=timestamp == LAST_MS)
-        if timestamp == LAST_MS:
+        self._recall(key, book, tenant, site, ended=ended)
+        if ended:
             news = book.finish(meters)
         else:
             news, again_ms = book.evaluate(self._time(key, book, timers.current_watermark()), meters)
             self._again(key, book, again_ms, timers)
         self._save(book)
         self._slow_ms = (time.monotonic() - begun) * 1000
+        self._looked[key] = _now_ms()
         if news:
             yield RECORD.join(f"{m['fingerprint']}{UNIT}{orjson.dumps(m).decode()}" for m in news)
 

@@ -70,13 +70,33 @@ def test_what_an_attempt_without_a_checkpoint_said_is_taken_back(monkeypatch: py
     flink, function = Flink(KEY), AlertBook("kafka", "rules", "meters", "database")
     function.open(flink)
     taken_back = anomaly("a", 0, 15, status="retracted", known_at=iso(at(60)))
-    list(function.process_element((KEY, Evidence.of_anomaly(taken_back).pack().decode()), flink))
+    evidence = (KEY, Evidence.of_anomaly(taken_back).pack().decode())
     flink.watermark = -(2**63)
-    assert list(function.on_timer(0, flink)) == [], "what was said first may be said again"
+    assert list(function.process_element(evidence, flink)) == [], "what was said first may be said again"
+    assert list(function.on_timer(0, flink)) == []
     monkeypatch.setattr(alert_function, "RECALL_AFTER_MS", 0)
-    function.open(flink)
     flink.states.clear()
-    list(function.process_element((KEY, Evidence.of_anomaly(taken_back).pack().decode()), flink))
-    (text,) = function.on_timer(1, flink)
+    function.open(flink)
+    (text,) = function.process_element(evidence, flink)
     assert orjson.loads(text.split(UNIT)[1])["retracted"]
     assert asked == [("default", "hq", -1, at(0))]
+
+
+def test_the_first_news_of_a_site_is_looked_at_at_once_and_a_burst_is_gathered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alert_function, "CompactedTopic", Silent)
+    monkeypatch.setattr(alert_function, "Session", Silent)
+    clock = [1_000_000]
+    monkeypatch.setattr(alert_function, "_now_ms", lambda: clock[0])
+    flink, function = Flink(KEY), AlertBook("kafka", "rules", "meters", "database")
+    function.open(flink)
+
+    def put(name: str) -> int:
+        evidence = Evidence.of_anomaly(anomaly(name, 0, None, meter=name))
+        return len(list(function.process_element((KEY, evidence.pack().decode()), flink)))
+
+    assert [put(name) for name in "abc"] == [1, 0, 0]
+    (text,) = function.on_timer(1, flink)
+    assert len(text.split(RECORD)) == 2
+    clock[0] += 60_000
+    monkeypatch.setattr(alert_function.rows, "recall", lambda *_: [])
+    assert put("d") == 1
