@@ -22,7 +22,7 @@ TIMES = ("known_at", "end", "endsAt", "start", "startsAt")
 
 BATCHES = {
     # An alert should not wait for others to fill a batch or a buffer: there are few (docs/decisions/017).
-    "python.fn-execution.bundle.time": "20",
+    "python.fn-execution.bundle.time": "5",
     "python.fn-execution.arrow.batch.size": "500",
     "execution.buffer-timeout.interval": "10 ms",
 }

@@ -19,7 +19,7 @@ NAME = "energyai-detect"
 
 BATCHES = {
     # An anomaly should not wait for others to fill a batch or a buffer: there are few (docs/decisions/017).
-    "python.fn-execution.bundle.time": "20",
+    "python.fn-execution.bundle.time": "5",
     "execution.buffer-timeout.interval": "10 ms",
 }
 
