@@ -96,16 +96,13 @@ def create_shards(t_env: Any, settings: JobSettings, *, raw: bool = False) -> No
     schema = (
         Schema.new_builder()
         .column_by_expression("known", "TO_TIMESTAMP_LTZ(known_ms, 3)")
+        .column_by_expression("passing", "PROCTIME()")
         .watermark("known", "SOURCE_WATERMARK()")
         .build()
     )
     pieces = t_env.to_data_stream(t_env.from_path("reading_piece"))
     t_env.create_temporary_view("piece", t_env.from_data_stream(pieces, schema))
-    names = ["windows"]
-    if raw:
-        passing = Schema.new_builder().column_by_expression("passing", "PROCTIME()").build()
-        t_env.create_temporary_view("raw_piece", t_env.from_data_stream(pieces, passing))
-        names.append("raw")
+    names = ["windows", "raw"] if raw else ["windows"]
     for name in names:
         for statement in statements(name):
             t_env.execute_sql(statement)
