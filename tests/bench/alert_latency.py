@@ -192,7 +192,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.listen:
         listen(args.kafka, args.topic, args.listen)
         return 0
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # Kafka may end later
         stack = Stack(StackOptions(Path(folder) / "stack", home=default_home()))
         stack.up()
         try:
