@@ -100,7 +100,9 @@ def _packed(values: NDArray[np.float32]) -> tuple[NDArray[np.int16], NDArray[np.
     """16-bit shares [m, 9, steps] of each row's largest [m]; what was unpacked packs to the same."""
     bounded = np.clip(values, -_LARGEST, _LARGEST)
     largest = np.abs(bounded).max(axis=(1, 2)).astype(np.float32)
-    inverse = np.divide(_SCALE, largest, out=np.zeros(len(largest), np.float64), where=largest > 0)
+    # In 64 bits: the share of the smallest 32-bit numbers is beyond 32.
+    wide = largest.astype(np.float64)
+    inverse = np.divide(_SCALE, wide, out=np.zeros(len(wide)), where=wide > 0)
     return np.rint(bounded * inverse[:, None, None]).astype(np.int16), largest
 
 

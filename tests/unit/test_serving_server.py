@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -191,6 +191,7 @@ finite = st.floats(-1e6, 1e6, width=32)
 
 
 @given(arrays(np.float32, (2, 9, 24), elements=finite), st.integers(0, 2**40))
+@example(np.full((2, 9, 24), 1e-45, np.float32), 0)
 @settings(max_examples=50)
 def test_a_day_comes_back_bit_by_bit_and_is_near_what_was_issued(raw: np.ndarray, at: int) -> None:
     day = OpenDay.of(at, 3600, np.array([4, 7]), np.array([1.5, 0.0]), {"s": raw, "t": raw * 2}, {"x": [1]})
