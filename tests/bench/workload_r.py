@@ -140,10 +140,14 @@ def _load(around: Surroundings, size: Size) -> str:
 def _committed(around: Surroundings, output: str) -> int:
     """How far the job has read, as it says with each checkpoint."""
     from kafka.admin import KafkaAdminClient
+    from kafka.errors import CoordinatorNotAvailableError
 
     admin = KafkaAdminClient(bootstrap_servers=around.kafka)
     try:
         offsets = admin.list_consumer_group_offsets(output + "energyai-forecast")
+    except CoordinatorNotAvailableError:  # a broker whose first group this is
+        return 0
+    else:
         return sum(found.offset for topic, found in offsets.items() if topic.topic == SOURCE and found.offset > 0)
     finally:
         admin.close()
