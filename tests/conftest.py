@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from infra.embedded.options import StackOptions, default_home
 from infra.embedded.stack import Stack
@@ -16,6 +17,10 @@ from infra.embedded.stack import Stack
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # A shell's background job ignores Ctrl-C, and so would the programs that tests start and interrupt.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# No test is timed: on a busy machine an example may take long.
+settings.register_profile("energyai", deadline=None)
+settings.load_profile("energyai")
 
 TIERS = ("integration", "faults", "bench", "proofs")
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import Phase, given, settings
+from hypothesis import Phase, example, given, settings
 from hypothesis import strategies as st
 
 from operators.energy import SLOT_MS, Carry, SeriesConfig, derive, resolve
@@ -245,6 +245,7 @@ def test_late_repeated_and_revised_readings_in_any_order_give_the_same_history(s
 
 @settings(max_examples=4, deadline=None, phases=[Phase.explicit, Phase.generate])  # shrinking would take hours
 @given(seed=seeds)
+@example(seed=216814)  # the newest reading of all is declared invalid afterwards
 def test_a_forecast_after_late_readings_sees_what_it_would_have_seen_without_delay(seed: int) -> None:
     rng = np.random.default_rng(seed)
     batches = disturbed(messy(seed, 180, (900, 3600)), rng)
@@ -260,7 +261,20 @@ def test_a_forecast_after_late_readings_sees_what_it_would_have_seen_without_del
     )
     assert late.keys() == soon.keys() != set()
     for key, history in late.items():
-        np.testing.assert_allclose(history, soon[key], rtol=1e-9, atol=1e-9, err_msg=str(key))
+        # A reading that is taken back has moved the week on: what fell out of it by that does not come back.
+        begin = key[1] - 168 * HOUR
+        lost = (
+            -(-(shard.history.oldest() * SLOT_MS - begin) // (168 * HOUR // len(history)))
+            if moved(shard, in_order)
+            else 0
+        )
+        seen = slice(max(0, lost), None)
+        np.testing.assert_allclose(history[seen], soon[key][seen], rtol=1e-9, atol=1e-9, err_msg=str(key))
+
+
+def moved(late: Shard, soon: Shard) -> bool:
+    """Whether the one's week has gone on further."""
+    return bool(late.history.head > soon.history.head)
 
 
 @settings(max_examples=20, deadline=None)
