@@ -95,7 +95,7 @@ def parse(file: IO[bytes], options: Options) -> Iterator[Parsed]:
 
 
 def _is_time(text: bytes) -> bool:
-    return bool(re.match(rb"^(\d{4}-\d\d-\d\d[T ]\d\d:\d\d\S*|\d{10}(\.\d+)?|\d{13})$", text))
+    return bool(re.match(rb"^(\d{4}-\d\d-\d\d[T ]\d\d:\d\d[!-~]*|\d{10}(\.\d+)?|\d{13})$", text))
 
 
 class _Reader:

@@ -137,7 +137,7 @@ def value_of(line: str) -> tuple[Decimal | None, str]:
 
 
 def _finite(value: Decimal | None) -> Decimal | None:
-    return value if value is not None and value.is_finite() and abs(value) < _LARGEST else None
+    return value if value is not None and value.is_finite() and value.copy_abs() < _LARGEST else None
 
 
 def sub_meter_value(line: str) -> tuple[str, str, Decimal, str] | None:

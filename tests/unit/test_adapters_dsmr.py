@@ -115,6 +115,8 @@ def test_both_changes_of_the_clock_minute_by_minute(change: str) -> None:
         (telegram("1701021920", "1-0:1.8.1(1*kWh)"), "is no P1 time"),
         (telegram("170102192002W", "1-0:1.8.1(00ABC*kWh)"), "holds no number"),
         (telegram("170102192002W", "1-0:1.8.1(9E999999*kWh)"), "holds no number"),
+        (telegram("170102192002W", "1-0:1.8.1(9E9999999*kWh)"), "holds no number"),
+        (b"2017-01-02T19:20\x80\n", "outside of a telegram"),
         (telegram("170102192002W", "1-0:1.8.1(5*m3)"), "holds no number with a unit"),
         (telegram("170102192002W", "0-1:24.2.1(632525252525S)(1.0*m3)"), "date that does not exist"),
         (telegram("170102192002W", "0-1:24.2.1(nonsense"), "holds no time, number and unit"),
