@@ -69,10 +69,16 @@ class Statements:
         return self._stream.execute_async(self._name)
 
 
-def job_of(t_env: Any, name: str) -> Statements:
-    """The statements of `sql/flink/<name>.sql`: its INSERTs, after its tables and views are made."""
+def job_of(t_env: Any, name: str, **settings: object) -> Statements:
+    """The statements of `sql/flink/<name>.sql`: its INSERTs, after its tables and views are made.
+
+    Args:
+        t_env: a pyflink TableEnvironment.
+        name: of the file.
+        settings: what stands in it as ${name}.
+    """
     job = Statements(t_env)
-    for statement in statements(name):
+    for statement in statements(name, **settings):
         if statement.startswith("INSERT"):
             job.add(statement)
         else:

@@ -10,9 +10,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from jobs import launch, preflight
-from jobs.flink_sql import statements
 from jobs.job_settings import JobSettings
-from jobs.launch import Statements, table_environment
+from jobs.launch import job_of, table_environment
 from jobs.tables import create_sink, topic
 
 NAME = "energyai-weather"
@@ -29,20 +28,15 @@ def build(t_env: Any, settings: JobSettings) -> Any:
 
     create_sink(t_env, settings, "dead_letters", "meter.readings.rejected")
     t_env.create_temporary_function("write_weather", write_weather(settings.database_url))
-    job = Statements(t_env)
-    for statement in statements(
+    return job_of(
+        t_env,
         "weather",
         topic=topic(settings, TOPIC),
         kafka=settings.kafka,
         group=settings.name(NAME),
         discovery="0" if settings.until_complete else "30 s",
         bounded="'scan.bounded.mode' = 'latest-offset'," if settings.until_complete else "",
-    ):
-        if statement.startswith("INSERT"):
-            job.add(statement)
-        else:
-            t_env.execute_sql(statement)
-    return job
+    )
 
 
 def submit(settings: JobSettings) -> Any:

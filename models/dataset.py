@@ -22,7 +22,8 @@ from operators.features import (
     model_inputs,
 )
 from operators.local_time import holiday_flags, is_placed
-from operators.weather import DEFAULT_SITE, Weather
+from operators.meters import DEFAULT_SITE
+from operators.weather import Weather
 
 Floats32 = NDArray[np.float32]
 

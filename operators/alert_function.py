@@ -19,7 +19,7 @@ from operators.alerting.book import SiteBook
 from operators.alerting.configured import rules_of, site_of
 from operators.alerting.evidence import Evidence, EvidenceError
 from operators.compacted_topic import CompactedTopic
-from operators.packing import RECORD, UNIT
+from operators.packing import UNIT, joined
 from operators.pg import Session
 
 log = logging.getLogger(__name__)
@@ -161,7 +161,7 @@ class AlertBook(KeyedProcessFunction):  # type: ignore[misc]
         self._slow_ms = (time.monotonic() - begun) * 1000
         self._looked[key] = _now_ms()
         if news:
-            yield RECORD.join(f"{m['fingerprint']}{UNIT}{orjson.dumps(m).decode()}" for m in news)
+            yield joined(news, "fingerprint")
 
     def _time(self, key: str, book: SiteBook, watermark: int) -> int:
         """The site's event time: it follows the watermark, and between its news the clock."""

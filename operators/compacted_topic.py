@@ -1,9 +1,10 @@
-"""A compacted topic of configuration: read to its end when a job starts, then what is new at each look."""
+"""Topics that a job reads beside its streams: to their end when it starts, then what is new at each look."""
 
 from __future__ import annotations
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
@@ -21,21 +22,19 @@ AGAIN_S = 30.0
 """How often a topic that is not there is looked for."""
 
 
-class CompactedTopic(Generic[T]):
-    """The newest value of each key by now. Not thread-safe."""
+class FollowedTopic(ABC):
+    """What a topic has said by now. Not thread-safe."""
 
-    def __init__(self, kafka: str, topic: str, parse: Callable[[bytes], T | None]) -> None:
+    def __init__(self, kafka: str, topic: str) -> None:
         """
         Args:
             kafka: bootstrap servers.
             topic: name; one that does not exist holds nothing, and is looked for again.
-            parse: of a message's value; None: it says nothing usable.
 
         Raises:
             KafkaError: no broker answered.
         """
-        self.values: dict[str, T] = {}
-        self._topic, self._parse = topic, parse
+        self._topic = topic
         self._assigned: list[TopicPartition] = []
         self._consumer = _connected(kafka)
         self._again_at = 0.0
@@ -81,8 +80,28 @@ class CompactedTopic(Generic[T]):
                 self._hear(message)
         return bool(found)
 
+    @abstractmethod
     def _hear(self, message: Any) -> None:
         """Takes one message in."""
+
+
+class CompactedTopic(FollowedTopic, Generic[T]):
+    """A topic of configuration: the newest value of each key by now."""
+
+    def __init__(self, kafka: str, topic: str, parse: Callable[[bytes], T | None]) -> None:
+        """
+        Args:
+            kafka, topic: as of `FollowedTopic`.
+            parse: of a message's value; None: it says nothing usable.
+
+        Raises:
+            KafkaError: no broker answered.
+        """
+        self.values: dict[str, T] = {}
+        self._parse = parse
+        super().__init__(kafka, topic)
+
+    def _hear(self, message: Any) -> None:
         key = (message.key or b"").decode(errors="replace")
         value = None if message.value is None else self._parse(message.value)
         if value is not None:

@@ -14,15 +14,14 @@ from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 from operators.detection.finding_watch import FindingWatch
 from operators.detection.next_step import next_step
 from operators.detection.shard_watch import ShardWatch
-from operators.packing import unpack
-from operators.raw_function import said
+from operators.energy import SLOT_MS
+from operators.packing import joined, unpack
 from operators.serving.live import LiveModels
 from operators.serving.server import Server
 from operators.serving.settings import ShardSettings
 from operators.shard import Shard
 from operators.shard_states import BYTES, ShardStates
 
-SLOT_MS = 900_000
 SILENT_MS = 2 * 86_400_000
 """A shard of which nothing comes is looked at for so long: what is missing has been said by then."""
 LAST_MS = 2**63 - 2
@@ -77,7 +76,7 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
         odd = findings.messages(shard, end_ms)
         if odd:
             self._found_before.update(findings.said())
-        yield from said(odd)
+            yield joined(odd, "meter_id")
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[str]:
         key = ctx.get_current_key()
@@ -145,8 +144,9 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
 
     def _said(self, messages: list[dict[str, Any]], server: Server, at_ms: int) -> Iterator[str]:
         self._found.inc(sum(message["status"] == "open" for message in messages))
-        model_id = server.champion(at_ms).model_id if messages else ""
-        yield from said([{**message, "model_id": model_id} for message in messages])
+        if messages:
+            model_id = server.champion(at_ms).model_id
+            yield joined([{**message, "model_id": model_id} for message in messages], "meter_id")
 
 
 def _predict(

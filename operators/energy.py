@@ -33,6 +33,11 @@ SLOT_MS = 900_000
 NEVER = np.iinfo(np.int64).min
 
 
+def end_slot(ms: int) -> int:
+    """Number of the end of the quarter hour that a moment (epoch ms) belongs to: its end is in it, its start is not."""
+    return -(-ms // SLOT_MS)
+
+
 @dataclass(frozen=True)
 class SeriesConfig:
     """What is known of each series, by number: `kind` int8 [s]; `register_max` kWh and `max_kw` float64 [s], or NaN."""

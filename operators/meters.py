@@ -10,6 +10,8 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 import orjson
 
+DEFAULT_SITE = "default"
+
 
 @dataclass(frozen=True)
 class MeterConfig:
@@ -21,7 +23,7 @@ class MeterConfig:
     """kWh at which its counters start again from zero; NaN: never."""
     max_kw: float = math.nan
     """What its connection can carry; more is not believed. NaN: not known."""
-    site_id: str = "default"
+    site_id: str = DEFAULT_SITE
 
     @classmethod
     def of_message(cls, value: bytes | None) -> Self:
@@ -43,7 +45,7 @@ class MeterConfig:
             str(tz) if known else "UTC",
             _positive(fields.get("register_max")),
             _positive(fields.get("max_kw")),
-            site if isinstance(site, str) and site else "default",
+            site if isinstance(site, str) and site else DEFAULT_SITE,
         )
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+import orjson
 from numpy.typing import NDArray
 
 UNIT = "\x1f"
@@ -30,6 +33,11 @@ class Pieces:
     interval_ms: NDArray[np.int64]
     revision: NDArray[np.int64]
     quality: NDArray[np.int8]
+
+
+def joined(messages: Iterable[Mapping[str, Any]], key: str) -> str:
+    """Messages for SQL to cut and send: "key US message", joined by RS, each called by its field `key`."""
+    return RECORD.join(f"{message[key]}{UNIT}{orjson.dumps(message).decode()}" for message in messages)
 
 
 def unpack(text: str) -> Pieces:

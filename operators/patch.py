@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.energy import SLOT_MS, Carry, Derived, SeriesConfig, derive, implausible
+from operators.energy import SLOT_MS, Carry, Derived, SeriesConfig, derive, end_slot, implausible
 from operators.history import History
 from operators.increments import Events, Ints
 from operators.readings import Kind, Quality
@@ -70,7 +70,7 @@ def derive_again(
     history: History,
     carry: Carry,
     begin_at: Begin,
-    found: Found,
+    found: Found | None,
 ) -> set[int]:
     """Brings `history` and `carry` (both in place) to what the kept readings say, where `touched` says they changed.
 
@@ -82,7 +82,7 @@ def derive_again(
         load: the readings of one of them.
         history, carry: of all series.
         begin_at: is told where energy was found.
-        found: is told what is out of the ordinary.
+        found: is told what is out of the ordinary; None: nobody is.
 
     Returns:
         Numbers of the quarter hours that changed.
@@ -140,7 +140,7 @@ def _rows(numbers: Ints, begin: Ints, end: Ints, touched: Touched, load: Load) -
 
 
 def _settle(
-    parts: list[_Part], config: SeriesConfig, history: History, carry: Carry, begin_at: Begin, found: Found
+    parts: list[_Part], config: SeriesConfig, history: History, carry: Carry, begin_at: Begin, found: Found | None
 ) -> set[int]:
     if not parts:
         return set()
@@ -151,10 +151,12 @@ def _settle(
     derived = derive(owner, rows.ts_ms, rows.value, rows.interval_ms, known_quality(rows.quality), config=own)
     changed: set[int] = set()
     for i, part in enumerate(parts):
-        changed.update(history.clear(part.series, part.range.from_ms // SLOT_MS, _slot(part.range.until_ms)).tolist())
+        changed.update(
+            history.clear(part.series, part.range.from_ms // SLOT_MS, end_slot(part.range.until_ms)).tolist()
+        )
         if part.range.head:
             _stand(carry, part.series, derived, i)
-        if config.kind[part.series] == Kind.REGISTER:
+        if found is not None and config.kind[part.series] == Kind.REGISTER:
             e = derived.events
             mine = (e.series == i) & (e.ts_ms >= part.found_ms) & (e.ts_ms <= part.range.until_ms)
             found(part.series, part.found_ms, part.range.until_ms, e.take(mine))
@@ -167,10 +169,6 @@ def _settle(
     kept = history.set(series[s.series[inside]], number, s.kwh[inside], s.covered_ms[inside], s.readings[inside])
     changed.update(number[kept].tolist())
     return changed
-
-
-def _slot(ms: int) -> int:
-    return -(-ms // SLOT_MS)
 
 
 def _stand(carry: Carry, series: int, derived: Derived, i: int) -> None:

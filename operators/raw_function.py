@@ -6,13 +6,12 @@ import time
 from collections.abc import Iterator
 from typing import Any
 
-import orjson
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext, TimeDomain
 from pyflink.datastream.state import ValueStateDescriptor
 
 from operators.detection.raw_watch import RawWatch
 from operators.meters_topic import MetersTopic
-from operators.packing import RECORD, UNIT, unpack
+from operators.packing import joined, unpack
 from operators.shard_states import BYTES, LOOK_EVERY_S
 
 SAVE_EVERY_MS = 1_000
@@ -66,7 +65,8 @@ class RawShard(KeyedProcessFunction):  # type: ignore[misc]
             for end_ms in set(watch.ends_ms()):
                 timers.register_event_time_timer(end_ms)
         self._found.inc(sum(message["status"] == "open" for message in messages))
-        yield from said(messages)
+        if messages:
+            yield joined(messages, "meter_id")
 
     def on_timer(self, timestamp: int, ctx: KeyedProcessFunction.OnTimerContext) -> Iterator[str]:
         key = ctx.get_current_key()
@@ -77,7 +77,8 @@ class RawShard(KeyedProcessFunction):  # type: ignore[misc]
             return
         messages = watch.close(timestamp)
         self._breaches.update(watch.breaches())
-        yield from said(messages)
+        if messages:
+            yield joined(messages, "meter_id")
 
     def _of(self, key: int) -> RawWatch:
         watch = self._watches.get(key)
@@ -91,9 +92,3 @@ class RawShard(KeyedProcessFunction):  # type: ignore[misc]
                 self._named[key] = len(watch.series)
             self._watches[key] = watch
         return watch
-
-
-def said(messages: list[dict[str, Any]]) -> Iterator[str]:
-    """Messages as one text "meter US message", joined by RS; nothing when there is none."""
-    if messages:
-        yield RECORD.join(f"{message['meter_id']}{UNIT}{orjson.dumps(message).decode()}" for message in messages)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from operators.energy import SLOT_MS
+from operators.energy import SLOT_MS, end_slot
 from operators.increments import Bools, Floats, Ints, is_anchor, is_fall
 from operators.readings import Kind
 
@@ -105,4 +105,4 @@ def _floor(ms: int) -> int:
 
 
 def _ceil(ms: int) -> int:
-    return -(-ms // SLOT_MS) * SLOT_MS
+    return end_slot(ms) * SLOT_MS

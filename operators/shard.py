@@ -21,7 +21,7 @@ from operators.energy import NEVER, SLOT_MS, Carry, SeriesConfig, derive, resolv
 from operators.features import has_context
 from operators.flows import EXPORT, NONE, flow_of
 from operators.history import SLOTS, History, net_of_registers
-from operators.increments import Events, Floats, Ints
+from operators.increments import Floats, Ints
 from operators.meters import UNKNOWN, MeterConfig
 from operators.packing import Pieces
 from operators.patch import Found, Touched, derive_again, known_quality
@@ -120,8 +120,8 @@ class Shard:
         """By meter: when its energy begins."""
         self.issued_ms = np.zeros(0, np.int64)
         """By meter: the newest forecast."""
-        self.found: Found = _nobody
-        """Who is told what is out of the ordinary with counters."""
+        self.found: Found | None = None
+        """Who is told what is out of the ordinary with counters; None: nobody has a use for it."""
         self._slots: Slots = MemorySlots() if slots is None else slots
         self._kept = set(self._slots.numbers())
         self._decoded: OrderedDict[int, SlotReadings] = OrderedDict()
@@ -215,10 +215,10 @@ class Shard:
             config=self._config, carry=self.carry,
         )  # fmt: skip
         self.carry = done.carry
-        counters = self._config.kind[done.events.series] == Kind.REGISTER
-        for at in np.flatnonzero(counters).tolist():
-            event = done.events.take(np.array([at]))
-            self.found(int(event.series[0]), int(event.ts_ms[0]), int(event.ts_ms[0]), event)
+        if self.found is not None:
+            for at in np.flatnonzero(self._config.kind[done.events.series] == Kind.REGISTER).tolist():
+                event = done.events.take(np.array([at]))
+                self.found(int(event.series[0]), int(event.ts_ms[0]), int(event.ts_ms[0]), event)
         s = done.slots
         number = s.slot_ms // SLOT_MS
         kept = self.history.set(s.series, number, s.kwh, s.covered_ms, s.readings)
@@ -497,10 +497,6 @@ class Shard:
         for number, column in columns.items():
             shard.history.load(number, column)
         return shard
-
-
-def _nobody(series: int, from_ms: int, until_ms: int, events: Events) -> None:
-    """The forecast has no use for it."""
 
 
 _COLUMNS = ("longest_ms", "heads", "first_ms", "issued_ms")

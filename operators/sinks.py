@@ -8,7 +8,7 @@ exactly once. While the database is away the call waits, and back-pressure holds
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -134,19 +134,8 @@ class _WriteRejected(StoreFunction):
         detail: pd.Series[Any],
         raw: pd.Series[Any],
     ) -> pd.Series[Any]:
-        texts = [readable(payload) for payload in raw]
-        # PostgreSQL's texts hold no NUL, so such a record stands there as base64, too.
-        stored = [
-            base64.b64encode(payload).decode() if "\0" in text else text
-            for text, payload in zip(texts, raw, strict=True)
-        ]
-        details = [text.replace("\0", "\\0") for text in detail]
-        self.store.write_rejected(topic.tolist(), partition.tolist(), offset.tolist(), reason.tolist(), details, stored)
-        names = ("reason", "detail", "topic", "partition", "offset", "raw")
-        columns = (reason, detail, topic, partition, offset, texts)
-        return pd.Series(
-            [dead_letter(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)], dtype=object
-        )
+        place = (topic.tolist(), partition.tolist(), offset.tolist())
+        return pd.Series(reject(self.store, *place, reason.tolist(), detail.tolist(), raw.tolist()), dtype=object)
 
 
 class _WriteForecasts(StoreFunction):
@@ -172,6 +161,29 @@ class _WriteModelEvents(StoreFunction):
         # "model name US message", or nothing to be sent.
         sent = [f"{event['model_name']}{UNIT}{event['message']}" if event["message"] else "" for event in found]
         return pd.Series(sent, dtype=object)
+
+
+def reject(
+    store: Store,
+    topic: Sequence[str],
+    partition: Sequence[int],
+    offset: Sequence[int],
+    reason: Sequence[str],
+    detail: Sequence[str],
+    raw: Sequence[bytes | None],
+) -> list[str]:
+    """Stores n records that were refused; the dead letter's message of each."""
+    texts = [readable(payload) for payload in raw]
+    # PostgreSQL's texts hold no NUL, so such a record stands there as base64, too.
+    stored = [
+        base64.b64encode(payload or b"").decode() if "\0" in text else text
+        for text, payload in zip(texts, raw, strict=True)
+    ]
+    details = [text.replace("\0", "\\0") for text in detail]
+    store.write_rejected(topic, partition, offset, reason, details, stored)
+    names = ("reason", "detail", "topic", "partition", "offset", "raw")
+    columns = (reason, detail, topic, partition, offset, texts)
+    return [dead_letter(dict(zip(names, row, strict=True))) for row in zip(*columns, strict=True)]
 
 
 def readable(payload: bytes | None) -> str:

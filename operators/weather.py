@@ -18,9 +18,9 @@ import orjson
 from numpy.typing import NDArray
 
 from operators.features import CONTEXT_HOURS, WEATHER_HOURS, WEATHER_VARIABLES
+from operators.meters import DEFAULT_SITE
 
 HOUR_MS = 3_600_000
-DEFAULT_SITE = "default"
 LARGEST = 1e4
 """Beyond this nothing is a temperature in °C or an irradiance in W/m²."""
 _ISSUED_BITS = 34

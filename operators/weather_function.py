@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import base64
 from typing import Any
 
+import numpy as np
 import pandas as pd
 from pyflink.table import DataTypes
 from pyflink.table.udf import udf
 
-from operators.sinks import StoreFunction, dead_letter, readable
+from operators.sinks import StoreFunction, reject
 from operators.weather import Report, WeatherError
 from operators.weather_rows import store
 
@@ -18,33 +18,23 @@ class _WriteWeather(StoreFunction):
     def eval(
         self, topic: pd.Series[Any], partition: pd.Series[Any], offset: pd.Series[Any], payload: pd.Series[Any]
     ) -> pd.Series[Any]:
-        reports, refused, letters = [], [], []
-        for place in zip(topic, partition, offset, payload, strict=True):
+        reports, letters = [], [""] * len(payload)
+        refused: dict[int, WeatherError] = {}
+        for row, content in enumerate(payload):
             try:
-                reports.append(Report.of_message(place[3]))
-                letters.append("")
+                reports.append(Report.of_message(content))
             except WeatherError as error:
-                refused.append((*place, error))
-                letters.append(_letter(*place, error))
+                refused[row] = error
         store(self.store.session, reports)
         if refused:
-            topics, partitions, offsets, raw, errors = zip(*refused, strict=True)
-            texts = [readable(content) for content in raw]
-            # PostgreSQL's texts hold no NUL, so such a record stands there as base64.
-            texts = [
-                base64.b64encode(content).decode() if "\0" in text else text
-                for text, content in zip(texts, raw, strict=True)
-            ]
-            codes, details = [error.code for error in errors], [str(error) for error in errors]
-            self.store.write_rejected(topics, partitions, offsets, codes, details, texts)
+            rows = np.array(list(refused), np.int64)
+            topics, partitions, offsets, raw = (c.iloc[rows].tolist() for c in (topic, partition, offset, payload))
+            codes = [error.code for error in refused.values()]
+            details = [str(error) for error in refused.values()]
+            told = reject(self.store, topics, partitions, offsets, codes, details, raw)
+            for row, letter in zip(refused, told, strict=True):
+                letters[row] = letter
         return pd.Series(letters, dtype=object)
-
-
-def _letter(topic: str, partition: int, offset: int, raw: bytes | None, error: WeatherError) -> str:
-    names = ("reason", "detail", "topic", "partition", "offset", "raw")
-    return dead_letter(
-        dict(zip(names, (error.code, str(error), topic, int(partition), int(offset), readable(raw)), strict=True))
-    )
 
 
 def write_weather(database_url: str) -> Any:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.compacted_topic import CompactedTopic
+from operators.compacted_topic import FollowedTopic
 from operators.shard import Due
 from operators.weather import HOUR_MS, Report, Weather, WeatherError
 
@@ -22,7 +22,7 @@ KEPT_MS = 15 * 24 * HOUR_MS
 FORGET_EVERY_MS = 24 * HOUR_MS
 
 
-class WeatherTopic(CompactedTopic[Report]):
+class WeatherTopic(FollowedTopic):
     """All that the topic has said by now. Not thread-safe.
 
     A forecast uses what was issued by its own time (`operators.weather`) and is here when it is made: what is on the
@@ -41,7 +41,7 @@ class WeatherTopic(CompactedTopic[Report]):
         self.weather = Weather()
         self._look_at = 0.0
         self._forgotten_ms: int | None = None
-        super().__init__(kafka, topic, lambda value: None)
+        super().__init__(kafka, topic)
 
     def of(self, due: Due) -> NDArray[np.float32]:
         """[m, 192, 2] what is known for forecasts that are due."""

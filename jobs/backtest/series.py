@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
@@ -14,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import psycopg2
 from numpy.typing import NDArray
+from psycopg2.extensions import cursor as Cursor  # noqa: N812
 
 from jobs.errors import UserError
 from jobs.replay.batch import Batch
@@ -22,8 +24,8 @@ from jobs.replay.sources import open_path
 from models.dataset import MeterSeries
 from operators.features import CONTEXT_HOURS, HORIZON_HOURS
 from operators.local_time import PlaceError, utc_offset_s
+from operators.meters import DEFAULT_SITE
 from operators.readings import Kind, Quality
-from operators.weather import DEFAULT_SITE
 
 KWH = {"Wh": 1e-3, "kWh": 1.0, "MWh": 1e3}
 HOUR_S = 3600
@@ -189,14 +191,27 @@ def _read(
         "start": start or "-infinity",
         "end": end or "infinity",
     }
+    with reading(url) as cursor:
+        cursor.execute(QUERY.format(view=VIEWS[step_s]), values)
+        rows = cursor.fetchall()
+        cursor.execute(PLACES, (sorted({row[0] for row in rows}),))
+        places = cursor.fetchall()
+    zones = {str(meter): str(zone) for meter, zone, _ in places}
+    return rows, zones, {str(meter): str(site) for meter, _, site in places}
+
+
+@contextmanager
+def reading(url: str) -> Iterator[Cursor]:
+    """A cursor on the database.
+
+    Raises:
+        SeriesError: it cannot be read.
+    """
     try:
         connection = psycopg2.connect(url, connect_timeout=10)
         try:
             with connection, connection.cursor() as cursor:
-                cursor.execute(QUERY.format(view=VIEWS[step_s]), values)
-                rows = cursor.fetchall()
-                cursor.execute(PLACES, (sorted({row[0] for row in rows}),))
-                places = cursor.fetchall()
+                yield cursor
         finally:
             connection.close()
     except psycopg2.Error as error:
@@ -204,8 +219,6 @@ def _read(
         raise SeriesError(
             f"the database cannot be read ({reason}): check --database-url, `energyai doctor`", 3
         ) from error
-    zones = {str(meter): str(zone) for meter, zone, _ in places}
-    return rows, zones, {str(meter): str(site) for meter, _, site in places}
 
 
 def check_length(sets: Sequence[MeterSeries]) -> None:

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import psycopg2
 
-from jobs.backtest.series import SeriesError
+from jobs.backtest.series import SeriesError, reading
 from models.dataset import MeterSeries
 from operators.features import WEATHER_VARIABLES
-from operators.weather import DEFAULT_SITE, HOUR_MS, Weather
+from operators.meters import DEFAULT_SITE
+from operators.weather import HOUR_MS, Weather
 
 QUERY = f"""
 SELECT site_id, (extract(epoch FROM ts) * 1000)::bigint, (extract(epoch FROM issued_at) * 1000)::bigint,
@@ -64,17 +64,9 @@ def from_database(url: str) -> Weather | None:
     Raises:
         SeriesError: it cannot be read.
     """
-    try:
-        connection = psycopg2.connect(url, connect_timeout=10)
-        try:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(QUERY)
-                rows = cursor.fetchall()
-        finally:
-            connection.close()
-    except psycopg2.Error as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SeriesError(f"the weather cannot be read ({reason}): check --database-url", 3) from error
+    with reading(url) as cursor:
+        cursor.execute(QUERY)
+        rows = cursor.fetchall()
     if not rows:
         return None
     sites, ts, issued, *values = zip(*rows, strict=True)

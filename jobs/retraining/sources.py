@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING
 import pandas as pd
 import psycopg2
 
-from jobs.backtest.series import LEAST_KNOWN, VIEWS, SeriesError
+from jobs.backtest.series import LEAST_KNOWN, VIEWS, SeriesError, reading
 from jobs.retraining import rows
 from jobs.retraining.session import told
 from models.dataset import MeterSeries
-from operators.weather import DEFAULT_SITE
+from operators.meters import DEFAULT_SITE
 
 if TYPE_CHECKING:
     from pyspark.sql import DataFrame, SparkSession
@@ -140,19 +140,9 @@ def _step_of(steps: DataFrame, path: str) -> int:
 
 
 def _check(url: str, query: str) -> None:
-    try:
-        connection = psycopg2.connect(url, connect_timeout=10)
-        try:
-            with connection, connection.cursor() as cursor:
-                cursor.execute(query)
-                found = cursor.fetchone()
-        finally:
-            connection.close()
-    except psycopg2.Error as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise SeriesError(
-            f"the database cannot be read ({reason}): check --database-url, `energyai doctor`", 3
-        ) from error
+    with reading(url) as cursor:
+        cursor.execute(query)
+        found = cursor.fetchone()
     if found is None:
         raise SeriesError("the database holds no energy: replay readings first")
 

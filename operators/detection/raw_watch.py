@@ -13,12 +13,12 @@ from operators.detection.events import Kind as AnomalyKind
 from operators.detection.events import Status, iso
 from operators.detection.packed import pack, unpack
 from operators.detection.raw import TIMES, Ints, Past, powers
+from operators.energy import SLOT_MS, end_slot
 from operators.findings import anomaly_id
 from operators.meters import UNKNOWN, MeterConfig
 from operators.packing import Pieces
 from operators.readings import Quality
 
-SLOT_MS = 900_000
 KEPT_MS = 7 * 86_400_000
 """How late a correction may come and still take a breach back."""
 MOST = 100
@@ -50,12 +50,7 @@ class Breach:
     @property
     def ends_ms(self) -> int:
         """When its quarter hour is over."""
-        return quarter(self.ts_ms) * SLOT_MS
-
-
-def quarter(ts_ms: int) -> int:
-    """Number of the end of the quarter hour that a reading belongs to."""
-    return -(-ts_ms // SLOT_MS)
+        return end_slot(self.ts_ms) * SLOT_MS
 
 
 class RawWatch:
@@ -92,7 +87,7 @@ class RawWatch:
         corrected = ~over & ((pieces.revision > 0) | ~valid) if self._open else np.zeros(len(row), np.bool_)
         for i in np.flatnonzero(over | corrected).tolist():
             at, revision = int(pieces.ts_ms[i]), int(pieces.revision[i])
-            key = int(row[i]), quarter(at)
+            key = int(row[i]), end_slot(at)
             breach = self._open.get(key)
             if over[i] and breach is None:
                 limit, usual = float(found.limit_kw[i]), float(found.usual_kw[i])
@@ -196,5 +191,5 @@ class RawWatch:
         for fields_ in orjson.loads(breaches):
             fields_["revisions"] = {int(at): revision for at, revision in fields_["revisions"].items()}
             breach = Breach(**fields_)
-            watch._open[breach.series, quarter(breach.ts_ms)] = breach
+            watch._open[breach.series, end_slot(breach.ts_ms)] = breach
         return watch

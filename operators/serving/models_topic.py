@@ -8,7 +8,7 @@ from typing import Any
 
 from kafka.errors import KafkaError
 
-from operators.compacted_topic import CompactedTopic
+from operators.compacted_topic import FollowedTopic
 from operators.serving.plan import Announcement, AnnouncementError, read
 
 log = logging.getLogger(__name__)
@@ -17,7 +17,7 @@ LOOK_WITHIN_MS = 5_000
 """How long a look waits for the brokers; they are then left alone for as long."""
 
 
-class ModelsTopic(CompactedTopic[bytes]):
+class ModelsTopic(FollowedTopic):
     """What the topic says of one model by now: all announcements, not the newest alone. Not thread-safe."""
 
     def __init__(self, kafka: str, topic: str, model_name: str) -> None:
@@ -35,7 +35,7 @@ class ModelsTopic(CompactedTopic[bytes]):
         """Messages that are no announcements."""
         self._model_name = model_name
         self._paused_until = 0.0
-        super().__init__(kafka, topic, bytes)
+        super().__init__(kafka, topic)
         # Of the questions for the topic's end, not of fetches: kafka-python would wait for five minutes.
         self._consumer.config["request_timeout_ms"] = LOOK_WITHIN_MS
 

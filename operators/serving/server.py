@@ -100,10 +100,7 @@ class Server:
 
     def champion(self, at_ms: int) -> Forecaster:
         """Who serves at a time; announcements that come later for earlier times do not change it."""
-        champion = self._role(CHAMPION, at_ms)
-        assert champion is not None, "the job's own model is always there"
-        self.issued_ms = max(self.issued_ms, at_ms)
-        return champion[1]
+        return self._champion(at_ms)[1]
 
     def issue(self, due: Due, weather: WeatherOf | None = None) -> list[Scored]:
         """The forecasts that are due, by the champion, and by who is scored beside it.
@@ -113,8 +110,7 @@ class Server:
             weather: says what is known of the weather, asked only for models that read it; None: nothing is.
         """
         at = due.issued_at_ms
-        champion = self._role(CHAMPION, at)
-        assert champion is not None, "the job's own model is always there"
+        champion = self._champion(at)
         asked = [(CHAMPION, *champion)]
         if (previous := self._previous(champion[0], at)) is not None:
             asked.append((PREVIOUS, *previous))
@@ -128,8 +124,13 @@ class Server:
                 state = self._calibration(model.sha256, due.row)
                 scored.append(Scored(role, model, announced, raw, calibration.apply(raw, state)))
         self._open_day(due, scored)
-        self.issued_ms = max(self.issued_ms, at)
         return scored
+
+    def _champion(self, at_ms: int) -> tuple[Announcement | None, Forecaster]:
+        champion = self._role(CHAMPION, at_ms)
+        assert champion is not None, "the job's own model is always there"
+        self.issued_ms = max(self.issued_ms, at_ms)
+        return champion
 
     def _previous(self, champion: Announcement | None, at_ms: int) -> tuple[Announcement | None, Forecaster] | None:
         if champion is None or at_ms >= self.pinned.since[champion] + WATCH_MS:

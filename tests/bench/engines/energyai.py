@@ -14,23 +14,40 @@ import numpy as np
 import orjson
 from pyflink.common.typeinfo import Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
+from pyflink.datastream.data_stream import KeyedStream
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
+from pyflink.java_gateway import get_gateway
 
 from jobs.launch import Statements
 from operators.packing import RECORD, UNIT
 from operators.shard_function import BYTES
 from tests.bench.crossing_ways import two_texts
-from tests.bench.engines.flink_tables import (
-    SHARD_COLUMNS,
-    SHARD_READING,
-    environment,
-    exploded,
-    keyed_columns,
-    shards,
-    submit,
-)
+from tests.bench.engines.flink_tables import environment, exploded, shards, submit
 from tests.bench.minute_shard import MinuteShard
 from tests.bench.workload import CLOSING, HISTORY, MINUTE_MS, Job, Network, result
+
+SHARD_COLUMNS = """
+CREATE TEMPORARY VIEW shard_columns AS
+SELECT
+  shard,
+  EXTRACT(EPOCH FROM window_end) * 1000 AS window_end_ms,
+  LISTAGG(meter_id, U&'\\001e') AS names,
+  LISTAGG(CAST(`value` AS STRING), ' ') AS numbers
+FROM TABLE(TUMBLE(
+  DATA => TABLE shard_reading, TIMECOL => DESCRIPTOR(rowtime), SIZE => INTERVAL '1' MINUTE
+))
+GROUP BY shard, window_start, window_end"""
+"""The readings of a shard and minute as two texts. No window a meter: each costs the JVM 30 µs of state and timers."""
+
+SHARD_READING = """
+CREATE TEMPORARY VIEW shard_reading AS
+SELECT *, MOD(MOD(HASH_CODE(meter_id), {shards}) + {shards}, {shards}) AS shard FROM readings"""
+
+KEYED = """
+SELECT
+  CAST(SUBSTRING('{keys}' FROM shard * {digits} + 1 FOR {digits}) AS INT),
+  ROW(shard, window_end_ms, names, numbers)
+FROM shard_columns"""
 
 
 class ForecastMinutes(KeyedProcessFunction):  # type: ignore[misc]
@@ -51,10 +68,10 @@ class ForecastMinutes(KeyedProcessFunction):  # type: ignore[misc]
         minute = end_ms // MINUTE_MS
         names, values = two_texts(each, numbers)
         known = len(shard.names)
-        rows = shard.introduce(names)
-        count = np.bincount(rows)
-        rows, means = np.flatnonzero(count), np.bincount(rows, values)[count > 0] / count[count > 0]
-        shard.put(minute, rows, means)
+        owner = shard.introduce(names)
+        count = np.bincount(owner)
+        rows = np.flatnonzero(count)
+        shard.put(minute, rows, np.bincount(owner, values)[rows] / count[rows])
         if len(shard.names) != known:
             self._names.update(orjson.dumps(shard.names))
         self._columns.put(minute, shard.column(minute))
@@ -76,6 +93,41 @@ class ForecastMinutes(KeyedProcessFunction):  # type: ignore[misc]
             shard = MinuteShard.restore([] if names is None else orjson.loads(bytes(names)), columns)
             self._shards[key] = shard
         return shard
+
+
+def keyed_columns(t_env: Any, count: int) -> Any:
+    """`shard_columns` as a stream keyed by shard, by the JVM alone.
+
+    PyFlink's own `key_by` asks Python for the key: each text would cross twice. And `count` shards hashed into few
+    subtasks give one of them most of the work: so a shard's key is one whose key group is at the shard's place.
+    """
+    columns = Types.ROW([Types.INT(), Types.LONG(), Types.STRING(), Types.STRING()])
+    keys = spread_keys(count, int(t_env.get_config().get("pipeline.max-parallelism", "128")))
+    digits = len(str(max(keys)))
+    query = KEYED.format(keys="".join(f"{key:0{digits}}" for key in keys), digits=digits)
+    stream = t_env.to_append_stream(t_env.sql_query(query), Types.ROW([Types.INT(), columns]))
+    keyed = stream._j_data_stream.keyBy(
+        get_gateway().jvm.KeyByKeySelector(), Types.ROW([Types.INT()]).get_java_type_info()
+    )
+    return KeyedStream(keyed, columns, stream)
+
+
+def spread_keys(count: int, key_groups: int) -> list[int]:
+    """A key for each of `count` shards, so that their key groups are spread evenly over all there are."""
+    jvm = get_gateway().jvm
+    assign = jvm.org.apache.flink.runtime.state.KeyGroupRangeAssignment.assignToKeyGroup
+    free: dict[int, list[int]] = {}
+    keys: list[int] = []
+    candidate = 0
+    for shard in range(count):
+        wanted = shard * key_groups // count
+        while not free.get(wanted):
+            row = jvm.org.apache.flink.types.Row(1)
+            row.setField(0, candidate)
+            free.setdefault(assign(row, key_groups), []).append(candidate)
+            candidate += 1
+        keys.append(free[wanted].pop(0))
+    return keys
 
 
 def build(job: Job, flink_url: str) -> tuple[Any, Statements]:

@@ -31,96 +31,10 @@ CREATE TEMPORARY TABLE readings (
   'format' = 'json'
 )"""
 
-MEANS = """
-CREATE TEMPORARY VIEW minute_mean AS
-SELECT meter_id, window_start, window_end, window_time, AVG(`value`) AS mean
-FROM TABLE(TUMBLE(DATA => TABLE readings, TIMECOL => DESCRIPTOR(rowtime), SIZE => INTERVAL '1' MINUTE))
-GROUP BY meter_id, window_start, window_end, window_time"""
-
-TEXTS = """
-CREATE TEMPORARY VIEW shard_text AS
-SELECT
-  shard,
-  EXTRACT(EPOCH FROM window_end) * 1000 AS window_end_ms,
-  LISTAGG(
-    CONCAT(
-      meter_id, U&'\\001f\\001f\\001f2\\001f1\\001f',
-      CAST(EXTRACT(EPOCH FROM window_end) * 1000 AS STRING), ' ', CAST(mean AS STRING), ' 0 0 0'
-    ), U&'\\001e'
-  ) AS pieces
-FROM (SELECT *, MOD(MOD(HASH_CODE(meter_id), {shards}) + {shards}, {shards}) AS shard FROM minute_mean)
-GROUP BY shard, window_start, window_end"""
-"""Pieces as `operators.packing.unpack` reads them: no register, no tenant, kind 2 (a power), one reading."""
-
-
-SHARD_COLUMNS = """
-CREATE TEMPORARY VIEW shard_columns AS
-SELECT
-  shard,
-  EXTRACT(EPOCH FROM window_end) * 1000 AS window_end_ms,
-  LISTAGG(meter_id, U&'\\001e') AS names,
-  LISTAGG(CAST(`value` AS STRING), ' ') AS numbers
-FROM TABLE(TUMBLE(
-  DATA => TABLE shard_reading, TIMECOL => DESCRIPTOR(rowtime), SIZE => INTERVAL '1' MINUTE
-))
-GROUP BY shard, window_start, window_end"""
-"""The readings of a shard and minute as two texts. No window a meter: each costs the JVM 30 µs of state and timers."""
-
-SHARD_READING = """
-CREATE TEMPORARY VIEW shard_reading AS
-SELECT *, MOD(MOD(HASH_CODE(meter_id), {shards}) + {shards}, {shards}) AS shard FROM readings"""
-
-KEYED = """
-SELECT
-  CAST(SUBSTRING('{keys}' FROM shard * {digits} + 1 FOR {digits}) AS INT),
-  ROW(shard, window_end_ms, names, numbers)
-FROM shard_columns"""
-
 
 def shards(job: Job) -> int:
     """Of how many meters a message is made: some hundred, and one shard a core at least."""
     return max(PARTITIONS, -(-job.meters // METERS_A_SHARD))
-
-
-def keyed_columns(t_env: Any, count: int) -> Any:
-    """`shard_columns` as a stream keyed by shard, by the JVM alone.
-
-    PyFlink's own `key_by` asks Python for the key: each text would cross twice. And `count` shards hashed into few
-    subtasks give one of them most of the work: so a shard's key is one whose key group is at the shard's place.
-    """
-    from pyflink.common.typeinfo import Types
-    from pyflink.datastream.data_stream import KeyedStream
-    from pyflink.java_gateway import get_gateway
-
-    columns = Types.ROW([Types.INT(), Types.LONG(), Types.STRING(), Types.STRING()])
-    keys = spread_keys(count, int(t_env.get_config().get("pipeline.max-parallelism", "128")))
-    digits = len(str(max(keys)))
-    query = KEYED.format(keys="".join(f"{key:0{digits}}" for key in keys), digits=digits)
-    stream = t_env.to_append_stream(t_env.sql_query(query), Types.ROW([Types.INT(), columns]))
-    keyed = stream._j_data_stream.keyBy(
-        get_gateway().jvm.KeyByKeySelector(), Types.ROW([Types.INT()]).get_java_type_info()
-    )
-    return KeyedStream(keyed, columns, stream)
-
-
-def spread_keys(count: int, key_groups: int) -> list[int]:
-    """A key for each of `count` shards, so that their key groups are spread evenly over all there are."""
-    from pyflink.java_gateway import get_gateway
-
-    jvm = get_gateway().jvm
-    assign = jvm.org.apache.flink.runtime.state.KeyGroupRangeAssignment.assignToKeyGroup
-    free: dict[int, list[int]] = {}
-    keys: list[int] = []
-    candidate = 0
-    for shard in range(count):
-        wanted = shard * key_groups // count
-        while not free.get(wanted):
-            row = jvm.org.apache.flink.types.Row(1)
-            row.setField(0, candidate)
-            free.setdefault(assign(row, key_groups), []).append(candidate)
-            candidate += 1
-        keys.append(free[wanted].pop(0))
-    return keys
 
 
 def environment(job: Job, name: str, flink_url: str, options: Mapping[str, str] | None = None) -> tuple[Any, Any]:

@@ -9,8 +9,29 @@ import sys
 from typing import Any
 
 from jobs.launch import Statements
-from tests.bench.engines.flink_tables import MEANS, TEXTS, environment, shards, submit
+from tests.bench.engines.flink_tables import environment, shards, submit
 from tests.bench.workload import CLOSING, Job
+
+MEANS = """
+CREATE TEMPORARY VIEW minute_mean AS
+SELECT meter_id, window_start, window_end, window_time, AVG(`value`) AS mean
+FROM TABLE(TUMBLE(DATA => TABLE readings, TIMECOL => DESCRIPTOR(rowtime), SIZE => INTERVAL '1' MINUTE))
+GROUP BY meter_id, window_start, window_end, window_time"""
+
+TEXTS = """
+CREATE TEMPORARY VIEW shard_text AS
+SELECT
+  shard,
+  EXTRACT(EPOCH FROM window_end) * 1000 AS window_end_ms,
+  LISTAGG(
+    CONCAT(
+      meter_id, U&'\\001f\\001f\\001f2\\001f1\\001f',
+      CAST(EXTRACT(EPOCH FROM window_end) * 1000 AS STRING), ' ', CAST(mean AS STRING), ' 0 0 0'
+    ), U&'\\001e'
+  ) AS pieces
+FROM (SELECT *, MOD(MOD(HASH_CODE(meter_id), {shards}) + {shards}, {shards}) AS shard FROM minute_mean)
+GROUP BY shard, window_start, window_end"""
+"""Pieces as `operators.packing.unpack` reads them: no register, no tenant, kind 2 (a power), one reading."""
 
 PLAIN = "SELECT meter_id, EXTRACT(EPOCH FROM window_end) * 1000 AS end_ms, mean FROM minute_mean"
 PACKED = """
