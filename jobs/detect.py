@@ -13,6 +13,7 @@ from jobs import launch, preflight
 from jobs.forecast import model, shard_settings
 from jobs.job_settings import JobSettings
 from jobs.launch import job_of, table_environment
+from jobs.streams import shard_texts
 from jobs.tables import create_readings, create_shards, create_sink, topic
 
 NAME = "energyai-detect"
@@ -43,17 +44,15 @@ def build(t_env: Any, settings: JobSettings, verified: tuple[bytes, str]) -> Non
     create_readings(t_env, settings, group=settings.name(NAME), event_time=True)
     create_shards(t_env, settings, raw=raw)
     create_sink(t_env, settings, "anomalies", "anomalies", at_once=True)
-    texts = t_env.to_data_stream(t_env.from_path("shard_texts"))
-    at_once = t_env.to_data_stream(t_env.from_path("raw_texts")) if raw else texts
+    texts = shard_texts(t_env, "shard_texts")
     found = (
-        texts.key_by(lambda row: row[0], key_type=Types.INT())
-        .process(DetectShard(*verified, shard_settings(settings)), output_type=Types.STRING())
+        texts.process(DetectShard(*verified, shard_settings(settings)), output_type=Types.STRING())
         .uid("detect-shard")
         .name("anomalies of a shard")
         .disable_chaining()
     )
     breaches = (
-        at_once.key_by(lambda row: row[0], key_type=Types.INT())
+        (shard_texts(t_env, "raw_texts") if raw else texts)
         .process(RawShard(settings.kafka, meters), output_type=Types.STRING())
         .uid("raw-shard")
         .name("raw breaches of a shard")

@@ -14,6 +14,7 @@ from jobs import launch
 from jobs.job_settings import JobSettings
 from jobs.launch import job_of, table_environment
 from jobs.models import keys
+from jobs.streams import shard_texts
 from jobs.tables import create_announcements, create_readings, create_shards, create_sink, topic
 from operators.forecaster import SHIPPED_MODEL, Forecaster, shipped_reference, shipped_sha256
 from operators.serving.settings import ShardSettings
@@ -56,9 +57,8 @@ def build(t_env: Any, settings: JobSettings, verified: tuple[bytes, str]) -> Non
     create_sink(t_env, settings, "forecasts", "forecasts")
     create_announcements(t_env, settings)
 
-    texts = t_env.to_data_stream(t_env.from_path("shard_texts"))
     issued = (
-        texts.key_by(lambda row: row[0], key_type=Types.INT())
+        shard_texts(t_env, "shard_texts")
         .process(ForecastShard(*verified, shard_settings(settings)), output_type=Types.STRING())
         .uid("forecast-shard")
         .name("forecast shard")

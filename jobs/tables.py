@@ -80,7 +80,7 @@ def create_readings(t_env: Any, settings: JobSettings, group: str, *, event_time
 
 
 def create_shards(t_env: Any, settings: JobSettings, *, raw: bool = False) -> None:
-    """The view `shard_texts` (shard, window_end_ms, pieces): readings packed for Python, in the order of event time.
+    """The view `shard_texts` (shard, at_ms, series, numbers): readings packed for Python, in the order of event time.
 
     Args:
         t_env: a pyflink TableEnvironment, which has `reading_valid`.

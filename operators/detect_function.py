@@ -62,10 +62,10 @@ class DetectShard(KeyedProcessFunction):  # type: ignore[misc]
         self._live.close()
 
     def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[str]:
-        key, end_ms, text = value
+        key, end_ms, series, numbers = value
         shard, watch = self._shards.get(key), self._of(key)
         findings = self._finding(key, shard)
-        changed = self._shards.configure(key) | shard.apply(unpack(text))
+        changed = self._shards.configure(key) | shard.apply(unpack(series, numbers))
         server = self._server(key, watch)
         messages = watch.window(shard, end_ms, changed, partial(_predict, server))
         self._shards.save(key, changed)

@@ -21,10 +21,10 @@ NUMBERS_PER_READING = 5
 
 @dataclass(frozen=True)
 class Pieces:
-    """Readings of a shard: p series, n readings, those of one series side by side."""
+    """Readings of a shard, in any order: p series, n readings."""
 
     series: list[tuple[str, str, str, int]]
-    """[p] meter id, register, tenant id, kind."""
+    """[p] meter id, register, tenant id, kind; each once."""
     owner: NDArray[np.int64]
     """[n] which of the series a reading belongs to."""
     ts_ms: NDArray[np.int64]
@@ -40,28 +40,30 @@ def joined(messages: Iterable[Mapping[str, Any]], key: str) -> str:
     return RECORD.join(f"{message[key]}{UNIT}{orjson.dumps(message).decode()}" for message in messages)
 
 
-def unpack(text: str) -> Pieces:
-    """The readings in one text of `sql/flink/shards.sql`.
+def unpack(series: str, numbers: str) -> Pieces:
+    """The readings in two texts of `sql/flink/shards.sql`.
 
     Args:
-        text: pieces "meter US register US tenant US kind US readings US numbers" joined by RS.
+        series: "meter US register US tenant US kind" of each reading, joined by RS.
+        numbers: five of each reading, in the same order, with spaces between.
 
     Raises:
-        ValueError: another number of numbers than the pieces promise.
+        ValueError: another number of numbers than the series promise.
 
-    >>> pieces = unpack("b2\\x1f1-0:1.8.0\\x1fdefault\\x1f0\\x1f1\\x1f900000 1.25 0 0 0")
+    >>> pieces = unpack("b2\\x1f1-0:1.8.0\\x1fdefault\\x1f0", "900000 1.25 0 0 0")
     >>> pieces.series, pieces.ts_ms.tolist(), pieces.value.tolist()
     ([('b2', '1-0:1.8.0', 'default', 0)], [900000], [1.25])
     """
-    fields = [piece.split(UNIT) for piece in text.split(RECORD)]
-    counts = np.array([int(field[4]) for field in fields], np.int64)
-    numbers = np.fromstring(" ".join([field[5] for field in fields]), np.float64, sep=" ")
-    if numbers.size != NUMBERS_PER_READING * counts.sum():
-        raise ValueError(f"{numbers.size} numbers for {counts.sum()} readings")
-    table = numbers.reshape(-1, NUMBERS_PER_READING)
+    names = series.split(RECORD)
+    table = np.fromstring(numbers, np.float64, sep=" ")
+    if table.size != NUMBERS_PER_READING * len(names):
+        raise ValueError(f"{table.size} numbers for {len(names)} readings")
+    table = table.reshape(-1, NUMBERS_PER_READING)
+    number = {name: i for i, name in enumerate(dict.fromkeys(names))}
+    fields = [name.split(UNIT) for name in number]
     return Pieces(
-        series=[(field[0], field[1], field[2], int(field[3])) for field in fields],
-        owner=np.repeat(np.arange(len(fields)), counts),
+        series=[(meter, register, tenant, int(kind)) for meter, register, tenant, kind in fields],
+        owner=np.fromiter(map(number.__getitem__, names), np.int64, len(names)),
         ts_ms=table[:, 0].astype(np.int64),
         value=table[:, 1].copy(),
         interval_ms=table[:, 2].astype(np.int64),

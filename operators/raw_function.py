@@ -19,7 +19,7 @@ SAVE_EVERY_MS = 1_000
 
 
 class RawShard(KeyedProcessFunction):  # type: ignore[misc]
-    """Keyed by shard: (shard, time, readings as text) → messages of the topic `anomalies`, as one text.
+    """Keyed by shard: (shard, time, readings as two texts) → messages of the topic `anomalies`, as one text.
 
     Breaches are in the state at once. The past of the series is up to `SAVE_EVERY_MS` older than a checkpoint: after a
     failure, a counter's first rise may be taken over a reading more, and its mean power be less than it was. The closed
@@ -45,13 +45,13 @@ class RawShard(KeyedProcessFunction):  # type: ignore[misc]
         self._meters.close()
 
     def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[str]:
-        key, _, text = value
+        key, _, series, numbers = value
         now = time.monotonic()
         if now >= self._look_at:
             self._meters.look()
             self._look_at = now + LOOK_EVERY_S
         watch = self._of(key)
-        messages = watch.take(unpack(text), self._meters.configs)
+        messages = watch.take(unpack(series, numbers), self._meters.configs)
         timers = ctx.timer_service()
         if len(watch.series) != self._named.get(key):
             self._names.update(watch.names())

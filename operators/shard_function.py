@@ -29,7 +29,7 @@ REPORTS = OutputTag("model-reports", Types.STRING())
 
 
 class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
-    """Keyed by shard: (shard, window end, readings as text) → the messages of the forecasts that are due, as one text.
+    """Keyed by shard: (shard, window end, readings as two texts) → messages of the forecasts that are due, as one text.
 
     The shards are in keyed state (`shard_states.py`), and beside them which models serve and the days that are open.
     """
@@ -60,12 +60,12 @@ class ForecastShard(KeyedProcessFunction):  # type: ignore[misc]
             self._sky.close()
 
     def process_element(self, value: Any, ctx: KeyedProcessFunction.Context) -> Iterator[Any]:
-        key, window_end_ms, text = value
+        key, window_end_ms, series, numbers = value
         shard = self._shards.get(key)
         server = self._server(key, shard)
         changed = self._shards.configure(key)
         self._late_models.inc(self._live.announce(key, server))
-        pieces = unpack(text)
+        pieces = unpack(series, numbers)
         self._count_late(pieces, window_end_ms)
         changed |= shard.apply(pieces)
         for report in server.learn(shard, window_end_ms):

@@ -7,6 +7,7 @@ CREATE TEMPORARY VIEW raw_texts AS
 SELECT
   shard,
   CAST(0 AS BIGINT) AS at_ms,
-  LISTAGG(CONCAT(series, U&'\001f', '1', U&'\001f', numbers), U&'\001e') AS pieces
+  LISTAGG(series, U&'\001e') AS series,
+  LISTAGG(numbers, ' ') AS numbers
 FROM TABLE(TUMBLE(DATA => TABLE piece, TIMECOL => DESCRIPTOR(passing), SIZE => INTERVAL '0.1' SECOND))
 GROUP BY shard, window_start, window_end;

@@ -19,7 +19,7 @@ STATEFUL = {
     "forecast": {
         "KafkaSource-default_catalog.default_database.meter_readings",
         "OverAggregate:partition",
-        "GlobalWindowAggregate:shard,series,six_hours",
+        "GlobalWindowAggregate:shard,moment",
         "GlobalWindowAggregate:shard",
         "forecast-shard",
         "model-watch",
@@ -28,7 +28,7 @@ STATEFUL = {
     "detect": {
         "KafkaSource-default_catalog.default_database.meter_readings",
         "OverAggregate:partition",
-        "GlobalWindowAggregate:shard,series,six_hours",
+        "GlobalWindowAggregate:shard,moment",
         "GlobalWindowAggregate:shard",
         "WindowAggregate:shard",
         "detect-shard",

@@ -41,11 +41,11 @@ def opened(flink: Keyed) -> DetectShard:
     return function
 
 
-def text(hour: int, values: Any) -> str:
-    """One hour's interval of each meter."""
-    return RECORD.join(
-        UNIT.join((f"m{i}", "1-0:1.8.0", "default", "1", "1", f"{START + (hour + 1) * HOUR} {value} {HOUR} 0 0"))
-        for i, value in enumerate(values)
+def texts(hour: int, values: Any) -> tuple[str, str]:
+    """One hour's interval of each meter, as the JVM packs them."""
+    return (
+        RECORD.join(UNIT.join((f"m{i}", "1-0:1.8.0", "default", "1")) for i in range(len(values))),
+        " ".join(f"{START + (hour + 1) * HOUR} {value} {HOUR} 0 0" for value in values),
     )
 
 
@@ -56,7 +56,7 @@ def said(found: Any) -> list[dict[str, Any]]:
 def hours(function: DetectShard, flink: Keyed, kwh: Any, first: int, until: int) -> list[dict[str, Any]]:
     found = []
     for hour in range(first, until):
-        window = (SHARD, START + (hour + 1) * HOUR, text(hour, kwh[:, hour]))
+        window = (SHARD, START + (hour + 1) * HOUR, *texts(hour, kwh[:, hour]))
         found += said(function.process_element(window, flink))
     return found
 

@@ -21,23 +21,23 @@ CONFIGS = {"b2": MeterConfig(max_kw=50.0)}
 
 
 def text(*readings):
-    """(minute, kW[, revision[, quality]]) of meter b2."""
-    rows = []
+    """Two texts of (minute, kW[, revision[, quality]]) of meter b2."""
+    numbers = []
     for minute, kw, *more in readings:
         revision, quality = (*more, 0, 0)[:2]
-        rows.append(f"b2{UNIT}p{UNIT}acme{UNIT}2{UNIT}1{UNIT}{minute * MINUTE} {kw} 0 {revision} {quality}")
-    return RECORD.join(rows)
+        numbers.append(f"{minute * MINUTE} {kw} 0 {revision} {quality}")
+    return RECORD.join([UNIT.join(("b2", "p", "acme", "2"))] * len(numbers)), " ".join(numbers)
 
 
 def look(watch, *readings):
     return [
-        (m["status"], m["start"][11:16], m["known_at"][11:16]) for m in watch.take(unpack(text(*readings)), CONFIGS)
+        (m["status"], m["start"][11:16], m["known_at"][11:16]) for m in watch.take(unpack(*text(*readings)), CONFIGS)
     ]
 
 
 def test_one_anomaly_a_quarter_hour_is_open_at_once_and_closed_with_it():
     watch = RawWatch()
-    (message,) = watch.take(unpack(text((1, 20), (2, 60))), CONFIGS)
+    (message,) = watch.take(unpack(*text((1, 20), (2, 60))), CONFIGS)
     assert message["anomaly_id"] == anomaly_id("b2", "p", "raw", 2 * MINUTE)
     assert (message["status"], message["end"], message["tenant_id"]) == ("open", None, "acme")
     assert message["detail"] == "60 kW, at most 50 kW are possible"
@@ -71,7 +71,7 @@ def test_it_can_be_stored_and_goes_on():
 
 def test_the_breach_and_the_finding_of_its_step_are_one_alert_with_one_start():
     watch, book = RawWatch(), SiteBook()
-    raw = [*watch.take(unpack(text((2, 60))), CONFIGS), *watch.close(SLOT)]
+    raw = [*watch.take(unpack(*text((2, 60))), CONFIGS), *watch.close(SLOT)]
     step = {
         "anomaly_id": "step", "meter_id": "b2", "tenant_id": "acme", "kind": "spike", "start": "1970-01-01T00:00:00Z",
         "end": "1970-01-01T00:15:00Z", "score": 1e-5, "status": "closed", "known_at": "1970-01-01T00:15:00Z",
@@ -116,17 +116,17 @@ def test_the_wrapper_keeps_what_it_needs_and_closes_by_event_time(monkeypatch: p
         return function
 
     function = start()
-    (said,) = function.process_element((3, 0, text((2, 60))), flink)
+    (said,) = function.process_element((3, 0, *text((2, 60))), flink)
     assert said.startswith(f"b2{UNIT}")
     assert flink.timers == {SLOT}
-    list(function.process_element((3, 0, text((3, 20))), flink))
-    list(function.process_element((3, 0, text((4, 20))), flink))
+    list(function.process_element((3, 0, *text((3, 20))), flink))
+    list(function.process_element((3, 0, *text((4, 20))), flink))
     assert len(flink.clock_timers) == 1, "the state is written now and then"
     flink.domain = TimeDomain.PROCESSING_TIME
     assert list(function.on_timer(flink.clock_timers.pop(), flink)) == []
     flink.domain = TimeDomain.EVENT_TIME
     function = start()
-    assert list(function.process_element((3, 0, text((2, 60), (3, 61))), flink)) == [], "it is known after a restart"
+    assert list(function.process_element((3, 0, *text((2, 60), (3, 61))), flink)) == [], "it is known after a restart"
     (said,) = function.on_timer(SLOT, flink)
     assert '"closed"' in said
     assert flink.counters[("raw_breaches",)].count == 1

@@ -17,37 +17,35 @@ reading = st.tuples(
     st.integers(0, 2**53),
     st.integers(0, 2),
 )
-piece = st.tuples(series, st.lists(reading, min_size=1, max_size=5))
+Row = tuple[tuple[str, str, str, int], tuple[float, ...]]
+NAMES = [("a", "1-0:1.8.0", "default", 0), ("a", "1-0:2.8.0", "default", 0), ("b", "1-0:1.8.0", "default", 0)]
 
 
-def pack(rows: list[tuple[tuple[str, str, str, int], list[tuple[float, ...]]]]) -> str:
+def pack(rows: list[Row]) -> tuple[str, str]:
     """What sql/flink/shards.sql and windows.sql make."""
-    return RECORD.join(
-        UNIT.join([*map(str, key), str(len(found)), " ".join(repr(number) for one in found for number in one)])
-        for key, found in rows
+    return (
+        RECORD.join(UNIT.join(map(str, key)) for key, _ in rows),
+        " ".join(repr(number) for _, one in rows for number in one),
     )
 
 
-@given(st.lists(piece, min_size=1, max_size=5))
-def test_every_number_comes_back_bit_by_bit(
-    rows: list[tuple[tuple[str, str, str, int], list[tuple[float, ...]]]],
-) -> None:
-    pieces = unpack(pack(rows))
-    assert pieces.series == [key for key, _ in rows]
-    assert pieces.owner.tolist() == [i for i, (_, found) in enumerate(rows) for _ in found]
+@given(st.lists(st.tuples(st.sampled_from(NAMES) | series, reading), min_size=1, max_size=20))
+def test_every_reading_comes_back_bit_by_bit_with_its_series(rows: list[Row]) -> None:
+    pieces = unpack(*pack(rows))
+    assert len(set(pieces.series)) == len(pieces.series)
     columns = zip(
         pieces.ts_ms.tolist(), pieces.value.tolist(), pieces.interval_ms.tolist(),
         pieces.revision.tolist(), pieces.quality.tolist(), strict=True,
     )  # fmt: skip
-    assert list(columns) == [one for _, found in rows for one in found]
+    assert [(pieces.series[i], one) for i, one in zip(pieces.owner.tolist(), columns, strict=True)] == rows
 
 
 @pytest.mark.parametrize("value", ["1.0E-5", "1.7976931348623157E308", "-0.0", "12345.678"])
 def test_numbers_as_java_writes_them(value: str) -> None:
-    text = UNIT.join(["m", "r", "t", "1", "1", f"900000 {value} 0 0 0"])
-    assert unpack(text).value.tolist() == [float(value)]
+    assert unpack(UNIT.join(["m", "r", "t", "1"]), f"900000 {value} 0 0 0").value.tolist() == [float(value)]
 
 
 def test_numbers_that_are_not_there_are_an_error() -> None:
+    name = UNIT.join(["m", "r", "t", "1"])
     with pytest.raises(ValueError, match="5 numbers for 2 readings"):
-        unpack(UNIT.join(["m", "r", "t", "1", "2", "900000 1 0 0 0"]))
+        unpack(RECORD.join([name, name]), "900000 1 0 0 0")

@@ -57,11 +57,11 @@ def version(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Version:
     return Registry(tmp_path / "registry", PUBLIC).register(trained(tmp_path / "new", 2.0), KEY)
 
 
-def text(hour: int) -> str:
+def packed(hour: int) -> tuple[str, str]:
     """Both meters' readings of the hour, as the JVM packs them."""
-    return RECORD.join(
-        UNIT.join((name, "1-0:1.8.0", "default", "1", "1", f"{START + hour * HOUR} {USED[hour, i]} {HOUR} 0 0"))
-        for i, name in enumerate(NAMES)
+    return (
+        RECORD.join(UNIT.join((name, "1-0:1.8.0", "default", "1")) for name in NAMES),
+        " ".join(f"{START + hour * HOUR} {USED[hour, i]} {HOUR} 0 0" for i in range(len(NAMES))),
     )
 
 
@@ -82,7 +82,7 @@ def run(announced: dict[int, list[Announcement]], restarts: frozenset[int] = fro
         if hour in restarts:
             operator.close()
             operator = opened(fake)
-        for made in operator.process_element((7, START + hour * HOUR, text(hour)), fake):
+        for made in operator.process_element((7, START + hour * HOUR, *packed(hour)), fake):
             if isinstance(made, tuple):
                 assert made[0] is REPORTS
                 reports.append(orjson.loads(made[1]))
@@ -138,7 +138,7 @@ def test_state_of_a_job_without_models_goes_on(version: Version) -> None:
     late = Announcement(1, START, version.version, version.sha256, CHAMPION, version.uri)
     Topic.said = frozenset([late])
     end = START + LAST * HOUR
-    assert list(operator.process_element((7, end, text(LAST)), fake)) == [], "it was issued before"
+    assert list(operator.process_element((7, end, *packed(LAST)), fake)) == [], "it was issued before"
     assert operator._servers[7].pinned.since == {late: end + 1}
     assert fake.counters[("model_announcements_late",)].count == 1
     assert texts

@@ -14,11 +14,11 @@ import numpy as np
 import orjson
 from pyflink.common.typeinfo import Types
 from pyflink.datastream import KeyedProcessFunction, RuntimeContext
-from pyflink.datastream.data_stream import KeyedStream
 from pyflink.datastream.state import MapStateDescriptor, ValueStateDescriptor
 from pyflink.java_gateway import get_gateway
 
 from jobs.launch import Statements
+from jobs.streams import keyed
 from operators.packing import RECORD, UNIT
 from operators.shard_function import BYTES
 from tests.bench.crossing_ways import two_texts
@@ -98,18 +98,13 @@ class ForecastMinutes(KeyedProcessFunction):  # type: ignore[misc]
 def keyed_columns(t_env: Any, count: int) -> Any:
     """`shard_columns` as a stream keyed by shard, by the JVM alone.
 
-    PyFlink's own `key_by` asks Python for the key: each text would cross twice. And `count` shards hashed into few
-    subtasks give one of them most of the work: so a shard's key is one whose key group is at the shard's place.
+    `count` shards hashed into few subtasks give one of them most of the work: a shard's key is one whose key group is
+    at the shard's place.
     """
-    columns = Types.ROW([Types.INT(), Types.LONG(), Types.STRING(), Types.STRING()])
     keys = spread_keys(count, int(t_env.get_config().get("pipeline.max-parallelism", "128")))
     digits = len(str(max(keys)))
     query = KEYED.format(keys="".join(f"{key:0{digits}}" for key in keys), digits=digits)
-    stream = t_env.to_append_stream(t_env.sql_query(query), Types.ROW([Types.INT(), columns]))
-    keyed = stream._j_data_stream.keyBy(
-        get_gateway().jvm.KeyByKeySelector(), Types.ROW([Types.INT()]).get_java_type_info()
-    )
-    return KeyedStream(keyed, columns, stream)
+    return keyed(t_env, query, [Types.INT(), Types.LONG(), Types.STRING(), Types.STRING()])
 
 
 def spread_keys(count: int, key_groups: int) -> list[int]:
